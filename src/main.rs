@@ -1,1 +1,192 @@
-fn main() {}
+//! The program: arguments -> configuration -> gateway -> exit status.
+//!
+//! 0: stopped as asked. 1: could not go on. 2: arguments or configuration are wrong, said before anything connects.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use lexopt::prelude::*;
+use rateway::config::{Config, settings};
+use rateway::{logging, runtime, sim};
+
+/// What the arguments ask for.
+#[derive(Debug, PartialEq, Eq)]
+enum Command {
+    Gateway { file: Option<PathBuf>, end_sessions: bool },
+    Check { file: Option<PathBuf> },
+    Sim(Vec<OsString>),
+    Help,
+    Version,
+}
+
+fn main() -> ExitCode {
+    match parse(lexopt::Parser::from_env()) {
+        Ok(Command::Gateway { file, end_sessions }) => gateway(file, end_sessions),
+        Ok(Command::Check { file }) => check(file),
+        Ok(Command::Sim(arguments)) => sim::cli::run(arguments),
+        Ok(Command::Help) => print(&help()),
+        Ok(Command::Version) => print(concat!("rateway ", env!("CARGO_PKG_VERSION"), "\n")),
+        Err(error) => wrong(&format!("{error}\n`rateway --help` shows how it is called")),
+    }
+}
+
+fn parse(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
+    let (mut file, mut check, mut end_sessions, mut first) = (None, false, false, true);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Short('h') | Long("help") => return Ok(Command::Help),
+            Short('V') | Long("version") => return Ok(Command::Version),
+            Short('c') | Long("config") if file.is_none() => file = Some(parser.value()?.into()),
+            Long("end-sessions") => end_sessions = true,
+            // A file that is called like a sub-command is given with -c or as ./check.
+            Value(value) if first && value == "sim" => return Ok(Command::Sim(parser.raw_args()?.collect())),
+            Value(value) if first && value == "check" => check = true,
+            Value(value) if file.is_none() => file = Some(value.into()),
+            argument => return Err(argument.unexpected()),
+        }
+        first = false;
+    }
+    match (check, end_sessions) {
+        (true, true) => Err("--end-sessions means nothing to check".into()),
+        (true, false) => Ok(Command::Check { file }),
+        (false, _) => Ok(Command::Gateway { file, end_sessions }),
+    }
+}
+
+fn gateway(file: Option<PathBuf>, end_sessions: bool) -> ExitCode {
+    let config = match Config::load(file.as_deref(), |name| std::env::var_os(name)) {
+        Ok(config) => config,
+        Err(problems) => return wrong(&problems.to_string()),
+    };
+    logging::start(logging::Options {
+        filter: config.log_level.clone(),
+        format: config.log_format,
+        now: wall_clock,
+    });
+    for warning in &config.warnings {
+        log::warn!("{warning}");
+    }
+    match runtime::run(config, runtime::Flags { end_sessions }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check(file: Option<PathBuf>) -> ExitCode {
+    match Config::load(file.as_deref(), |name| std::env::var_os(name)) {
+        Ok(config) => {
+            let width = settings::ALL.iter().map(|setting| setting.name.len()).max().unwrap_or_default();
+            let mut out = String::from("The configuration is good. In effect:\n");
+            // Writing to a String cannot fail.
+            for line in &config.in_effect {
+                let _ = writeln!(out, "  {:<width$}  {}  ({})", line.name, line.value, line.origin);
+            }
+            for warning in &config.warnings {
+                let _ = writeln!(out, "Warning: {warning}");
+            }
+            print(&out)
+        }
+        Err(problems) => wrong(&problems.to_string()),
+    }
+}
+
+/// Prints to standard output, whoever reads it.
+fn print(text: &str) -> ExitCode {
+    use std::io::Write as _;
+    // `rateway --help | head -1` closes the pipe early, and that is fine.
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+/// Says what is wrong with the way rateway was called.
+fn wrong(text: &str) -> ExitCode {
+    use std::io::Write as _;
+    let _ = std::io::stderr().lock().write_all(format!("rateway: {text}\n").as_bytes());
+    ExitCode::from(2)
+}
+
+#[expect(clippy::disallowed_methods, reason = "log lines carry the wall clock; no decision is taken by it")]
+fn wall_clock() -> SystemTime {
+    SystemTime::now()
+}
+
+fn help() -> String {
+    let settings = settings::help_text();
+    format!(
+        "\
+rateway holds the WebSocket shards of a Discord bot and hands every event to workers over AMQP 0-9-1.
+
+Usage:
+  rateway [FILE]           run the gateway with variables and, if given, a TOML file
+  rateway -c FILE          the same
+  rateway check [FILE]     only read the configuration: say what is wrong, or what is in effect
+  rateway sim [OPTIONS]    a Discord stand-in for development and load (rateway sim --help)
+
+Options:
+  --end-sessions           end the sessions on stop; without it the next start can resume them
+  -h, --help               this text
+  -V, --version            the version
+
+Exit status: 0 stopped as asked, 1 could not go on, 2 arguments or configuration are wrong.
+
+Examples:
+  DISCORD_TOKEN_FILE=/run/secrets/token INTENTS=GUILDS,GUILD_MESSAGES AMQP_URI=amqp://localhost rateway
+  rateway /etc/rateway.toml
+  CLUSTERS=1..4 LOG_FORMAT=json rateway -c /etc/rateway.toml
+  rateway check /etc/rateway.toml
+
+Settings, each a variable or a key in the file; the variable wins:
+{settings}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(arguments: &[&str]) -> Result<Command, String> {
+        parse(lexopt::Parser::from_args(arguments)).map_err(|error| error.to_string())
+    }
+
+    fn gateway(file: Option<&str>, end_sessions: bool) -> Result<Command, String> {
+        Ok(Command::Gateway { file: file.map(Into::into), end_sessions })
+    }
+
+    #[test]
+    fn arguments() {
+        assert_eq!(parsed(&[]), gateway(None, false));
+        assert_eq!(parsed(&["x.toml"]), gateway(Some("x.toml"), false));
+        assert_eq!(parsed(&["-c", "x.toml", "--end-sessions"]), gateway(Some("x.toml"), true));
+        assert_eq!(parsed(&["--end-sessions", "x.toml"]), gateway(Some("x.toml"), true));
+        assert_eq!(parsed(&["-c", "sim"]), gateway(Some("sim"), false));
+        assert_eq!(parsed(&["check"]), Ok(Command::Check { file: None }));
+        assert_eq!(parsed(&["check", "-c", "x"]), Ok(Command::Check { file: Some("x".into()) }));
+        assert_eq!(
+            parsed(&["sim", "--shards", "4", "-h"]),
+            Ok(Command::Sim(["--shards", "4", "-h"].map(OsString::from).to_vec()))
+        );
+        assert_eq!(parsed(&["--help"]), Ok(Command::Help));
+        assert_eq!(parsed(&["-V"]), Ok(Command::Version));
+    }
+
+    #[test]
+    fn wrong_arguments() {
+        for arguments in
+            [&["a", "b"][..], &["-c"], &["-c", "a", "-c", "b"], &["--nope"], &["check", "--end-sessions"]]
+        {
+            assert!(parsed(arguments).is_err(), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn help_names_every_setting() {
+        let help = help();
+        assert!(settings::ALL.iter().all(|setting| help.contains(setting.name)));
+    }
+}

@@ -1,0 +1,282 @@
+//! Text -> typed values, one function per kind of setting.
+//!
+//! An `Err` says what is wrong with what was found, in words that may follow it in brackets. Nothing here quotes its
+//! input: the caller shows it, unless it is a secret.
+
+use std::ops::RangeInclusive;
+
+use super::Compression;
+use crate::base::Secret;
+use crate::logging::Format;
+
+type Parsed<T> = Result<T, String>;
+
+/// A whole number within `range`.
+pub(super) fn whole(text: &str, range: RangeInclusive<u64>) -> Parsed<u64> {
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return Err("not a whole number".to_owned());
+    }
+    match text.parse() {
+        Ok(number) if range.contains(&number) => Ok(number),
+        Ok(number) if number < *range.start() => Err("too small".to_owned()),
+        // The digits were checked, so a failure to parse is an overflow.
+        Ok(_) | Err(_) => Err("too large".to_owned()),
+    }
+}
+
+/// A whole number within `range`, which fits 32 bits.
+pub(super) fn whole_u32(text: &str, range: RangeInclusive<u32>) -> Parsed<u32> {
+    let number = whole(text, u64::from(*range.start())..=u64::from(*range.end()))?;
+    u32::try_from(number).map_err(|_| "too large".to_owned())
+}
+
+/// `true` or `false`; also `1`, `0`, `yes`, `no`, `on`, `off` in any case.
+pub(super) fn boolean(text: &str) -> Parsed<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err("neither true nor false".to_owned()),
+    }
+}
+
+/// Bytes: a bare number, or one with `KiB`, `MiB`, `GiB` (powers of 1024) or `KB`, `MB`, `GB` (powers of 1000).
+pub(super) fn size_bytes(text: &str, range: RangeInclusive<u64>) -> Parsed<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| {
+        if digits == 0 { "does not start with a whole number" } else { "too large" }.to_owned()
+    })?;
+    let factor = match unit.trim_start().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        _ => return Err("unknown unit; KiB, MiB, GiB, KB, MB, GB are known".to_owned()),
+    };
+    match number.checked_mul(factor) {
+        Some(bytes) if bytes < *range.start() => Err("too small".to_owned()),
+        Some(bytes) if range.contains(&bytes) => Ok(bytes),
+        _ => Err("too large".to_owned()),
+    }
+}
+
+/// `3`, `3..7` or `3..=7`: cluster numbers from 1, both ends included.
+pub(super) fn clusters(text: &str) -> Parsed<RangeInclusive<u32>> {
+    let number = |part: &str| match part.trim().parse::<u32>() {
+        Ok(0) => Err("the first cluster is 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("not a cluster number".to_owned()),
+    };
+    let Some((first, last)) = text.split_once("..") else {
+        let only = number(text)?;
+        return Ok(only..=only);
+    };
+    let (first, last) = (number(first)?, number(last.strip_prefix('=').unwrap_or(last))?);
+    if first > last {
+        return Err("the range ends before it starts".to_owned());
+    }
+    Ok(first..=last)
+}
+
+/// A bot token: one word of visible ASCII. A leading `Bot ` is dropped, as the original's library did.
+pub(super) fn token(text: &str) -> Parsed<Secret> {
+    let text = text.strip_prefix("Bot ").unwrap_or(text).trim();
+    if text.is_empty() {
+        return Err("nothing".to_owned());
+    }
+    // It ends in an HTTP header, where a line break would start another one.
+    if let Some(at) = text.bytes().position(|b| !b.is_ascii_graphic()) {
+        return Err(format!("a value whose character {} can't be part of a token", at + 1));
+    }
+    Ok(Secret::new(text))
+}
+
+/// AMQP URIs separated by commas. Only scheme, host and port are looked at here.
+pub(super) fn amqp_uris(text: &str) -> Parsed<Vec<Secret>> {
+    let uris: Vec<&str> = text.split(',').map(str::trim).collect();
+    let many = uris.len() > 1;
+    let mut out = Vec::with_capacity(uris.len());
+    for (i, uri) in uris.iter().enumerate() {
+        // The value holds a password, so the message gives its place in the list and never its text.
+        amqp_uri_shape(uri).map_err(|fault| {
+            if many { format!("URI {} of {}: {fault}", i + 1, uris.len()) } else { fault.to_owned() }
+        })?;
+        out.push(Secret::new(*uri));
+    }
+    Ok(out)
+}
+
+fn amqp_uri_shape(uri: &str) -> Result<(), &'static str> {
+    if uri.is_empty() {
+        return Err("nothing");
+    }
+    if uri.bytes().any(|b| !b.is_ascii_graphic()) {
+        return Err("a URI with spaces, control or non-ASCII characters (%XX stands for them)");
+    }
+    let rest = match uri.split_once("://") {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("amqp") => rest,
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("amqps") => rest,
+        Some(_) => return Err("a URI that starts with neither amqp:// nor amqps://"),
+        None => return Err("a value without amqp:// or amqps:// in front"),
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    host_port(host).map_err(|fault| match fault {
+        HostFault::Empty => "a URI without a host",
+        HostFault::Port => "a URI whose port is not a number from 1 to 65535",
+    })
+}
+
+enum HostFault {
+    Empty,
+    Port,
+}
+
+/// Checks `host`, `host:port`, `[v6]` or `[v6]:port`.
+fn host_port(text: &str) -> Result<(), HostFault> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(v6) => match v6.split_once(']') {
+            Some((host, "")) => (host, None),
+            Some((host, port)) => (host, Some(port.strip_prefix(':').ok_or(HostFault::Port)?)),
+            None => return Err(HostFault::Empty),
+        },
+        None => match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
+    };
+    if host.is_empty() {
+        return Err(HostFault::Empty);
+    }
+    match port {
+        Some(port) if !matches!(port.parse::<u16>(), Ok(1..)) => Err(HostFault::Port),
+        _ => Ok(()),
+    }
+}
+
+/// The base of Discord's REST API, without a slash at the end.
+pub(super) fn api_url(text: &str) -> Parsed<String> {
+    let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else {
+        return Err("starts with neither https:// nor http://".to_owned());
+    };
+    if text.bytes().any(|b| !b.is_ascii_graphic()) {
+        return Err("has spaces, control or non-ASCII characters".to_owned());
+    }
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    if authority.contains('@') {
+        return Err("carries a user or password".to_owned());
+    }
+    if authority.contains(['?', '#']) || path.contains(['?', '#']) {
+        return Err("carries a query or fragment".to_owned());
+    }
+    host_port(authority).map_err(|fault| match fault {
+        HostFault::Empty => "has no host".to_owned(),
+        HostFault::Port => "has a port that is not a number from 1 to 65535".to_owned(),
+    })?;
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// Whether a URL that passed [`api_url`] sends the token in the clear to another machine.
+pub(super) fn leaks_token(api_url: &str) -> bool {
+    let Some(rest) = api_url.strip_prefix("http://") else { return false };
+    let authority = rest.split('/').next().unwrap_or_default();
+    let own = ["localhost", "127.", "[::1]"];
+    !own.iter().any(|host| authority.starts_with(host))
+}
+
+/// `zlib`, `zstd` or `none`.
+pub(super) fn compression(text: &str) -> Parsed<Compression> {
+    match text.to_ascii_lowercase().as_str() {
+        "zlib" | "zlib-stream" => Ok(Compression::Zlib),
+        "zstd" | "zstd-stream" => Ok(Compression::Zstd),
+        "none" => Ok(Compression::None),
+        _ => Err("unknown".to_owned()),
+    }
+}
+
+/// `text` or `json`.
+pub(super) fn log_format(text: &str) -> Parsed<Format> {
+    match text.to_ascii_lowercase().as_str() {
+        "text" => Ok(Format::Text),
+        "json" => Ok(Format::Json),
+        _ => Err("unknown".to_owned()),
+    }
+}
+
+/// The longest presence taken: Identify as a whole may not exceed Discord's 4096 bytes.
+const PRESENCE_BYTES_MAX: usize = 3000;
+
+/// A presence: a JSON object with a known status, written back without whitespace around it.
+pub(super) fn presence(text: &str) -> Parsed<String> {
+    let value: serde_json::Value =
+        serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
+    let object = value.as_object().ok_or("JSON, but not an object")?;
+    if let Some(status) = object.get("status") {
+        let known = ["online", "dnd", "idle", "invisible", "offline"];
+        if !status.as_str().is_some_and(|status| known.contains(&status)) {
+            return Err(format!("`status` is none of {}", known.join(", ")));
+        }
+    }
+    if object.get("activities").is_some_and(|activities| !activities.is_array()) {
+        return Err("`activities` is not an array".to_owned());
+    }
+    if object.get("afk").is_some_and(|afk| !afk.is_boolean()) {
+        return Err("`afk` is neither true nor false".to_owned());
+    }
+    if object.get("since").is_some_and(|since| !since.is_null() && !since.is_u64()) {
+        return Err("`since` is neither null nor a time in milliseconds".to_owned());
+    }
+    let compact = value.to_string();
+    if compact.len() > PRESENCE_BYTES_MAX {
+        return Err(format!("{} bytes; at most {PRESENCE_BYTES_MAX} fit into Identify", compact.len()));
+    }
+    Ok(compact)
+}
+
+/// The intent whose absence leaves message contents empty.
+pub(super) const MESSAGE_CONTENT: u64 = 1 << 15;
+/// The intent that brings messages of guilds; those in direct messages always come with their content.
+pub(super) const GUILD_MESSAGES: u64 = 1 << 9;
+
+/// Intents by number or by names. The one place that knows who parses them.
+pub(super) fn intents(text: &str) -> Parsed<u64> {
+    const NAMES: &[(&str, u32)] = &[
+        ("GUILDS", 0),
+        ("GUILD_MEMBERS", 1),
+        ("GUILD_MODERATION", 2),
+        ("GUILD_BANS", 2),
+        ("GUILD_EXPRESSIONS", 3),
+        ("GUILD_EMOJIS_AND_STICKERS", 3),
+        ("GUILD_INTEGRATIONS", 4),
+        ("GUILD_WEBHOOKS", 5),
+        ("GUILD_INVITES", 6),
+        ("GUILD_VOICE_STATES", 7),
+        ("GUILD_PRESENCES", 8),
+        ("GUILD_MESSAGES", 9),
+        ("GUILD_MESSAGE_REACTIONS", 10),
+        ("GUILD_MESSAGE_TYPING", 11),
+        ("DIRECT_MESSAGES", 12),
+        ("DIRECT_MESSAGE_REACTIONS", 13),
+        ("DIRECT_MESSAGE_TYPING", 14),
+        ("MESSAGE_CONTENT", 15),
+        ("GUILD_SCHEDULED_EVENTS", 16),
+        ("AUTO_MODERATION_CONFIGURATION", 20),
+        ("AUTO_MODERATION_EXECUTION", 21),
+        ("GUILD_MESSAGE_POLLS", 24),
+        ("DIRECT_MESSAGE_POLLS", 25),
+    ];
+    if text.bytes().all(|b| b.is_ascii_digit()) {
+        return whole(text, 0..=u64::from(u32::MAX));
+    }
+    let mut bits = 0;
+    for name in text.split([',', '|', ' ']).filter(|name| !name.is_empty()) {
+        match NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
+            Some((_, bit)) => bits |= 1 << bit,
+            None => return Err(format!("no intent is called {}", super::shown(name))),
+        }
+    }
+    Ok(bits)
+}

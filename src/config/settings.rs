@@ -1,0 +1,281 @@
+//! The table of settings: what each is called, what it takes, what it is without a word from the operator, and why.
+//!
+//! Reading, `rateway --help`, `rateway check`, the problems that are reported and the table in README.md all print
+//! from here; a test holds README.md to it. Values are parsed elsewhere (`parse`), defaults run through the same
+//! parsers as anything an operator writes.
+
+use std::fmt::Write as _;
+
+/// What a setting is when nobody sets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// It has to be set.
+    Required,
+    /// It stays out of the way; the words say what that means.
+    Unset(&'static str),
+    /// The value, written as an operator would write it.
+    Value(&'static str),
+}
+
+/// One setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// The environment variable.
+    pub name: &'static str,
+    /// The key in the TOML file, dotted where it is inside a table.
+    pub key: &'static str,
+    /// The value without a word from the operator.
+    pub preset: Preset,
+    /// What may be written, ready to follow "expected".
+    pub expected: &'static str,
+    /// What it is for, and why the default is what it is.
+    pub reason: &'static str,
+    /// Whether the value must never be shown. Such a setting can also be read from a file, see [`Setting::file_name`].
+    pub secret: bool,
+}
+
+impl Setting {
+    /// The variable that names a file holding the secret: `DISCORD_TOKEN_FILE` for `DISCORD_TOKEN`.
+    pub fn file_name(&self) -> Option<String> {
+        self.secret.then(|| format!("{}_FILE", self.name))
+    }
+
+    /// The TOML key that names a file holding the secret: `token_file` for `token`.
+    pub fn file_key(&self) -> Option<String> {
+        self.secret.then(|| format!("{}_file", self.key))
+    }
+
+    const fn new(
+        name: &'static str,
+        key: &'static str,
+        preset: Preset,
+        expected: &'static str,
+        reason: &'static str,
+    ) -> Setting {
+        Setting { name, key, preset, expected, reason, secret: false }
+    }
+
+    const fn secret(
+        name: &'static str,
+        key: &'static str,
+        preset: Preset,
+        expected: &'static str,
+        reason: &'static str,
+    ) -> Setting {
+        Setting { name, key, preset, expected, reason, secret: true }
+    }
+}
+
+use Preset::{Required, Unset, Value};
+
+macro_rules! settings {
+    ($($ident:ident = $setting:expr;)*) => {
+        $(
+            #[doc = concat!("The setting `", stringify!($ident), "`.")]
+            pub static $ident: Setting = $setting;
+        )*
+        /// Every setting, in the order in which people are shown them.
+        pub static ALL: &[&Setting] = &[$(&$ident),*];
+    };
+}
+
+settings! {
+    DISCORD_TOKEN = Setting::secret("DISCORD_TOKEN", "token", Required,
+        "the bot token from Discord's developer portal",
+        "Who the bot is. `DISCORD_TOKEN_FILE` (`token_file`) reads it from a file.");
+    INTENTS = Setting::new("INTENTS", "intents", Required,
+        "a number such as `37377`, or names such as `GUILDS,GUILD_MESSAGES,MESSAGE_CONTENT`",
+        "Which events Discord sends. There is no good guess.");
+    AMQP_URI = Setting::secret("AMQP_URI", "amqp", Required,
+        "`amqp://user:password@host:5672/vhost` or `amqps://...`; several, separated by commas, are tried in turn",
+        "The broker. `AMQP_URI_FILE` (`amqp_file`) reads it from a file.");
+    SHARDS_PER_CLUSTER = Setting::new("SHARDS_PER_CLUSTER", "shards.per_cluster", Value("8"),
+        "a whole number, 1 to 10000",
+        "Shards that share an exchange and an AMQP connection. Workers written for the original count on 8.");
+    EXTRA_SHARDS = Setting::new("EXTRA_SHARDS", "shards.extra", Value("8"),
+        "a whole number, 0 to 10000",
+        "Room to grow beyond the count that Discord recommends. Left out for large bots, see SHARD_COUNT.");
+    SHARD_COUNT = Setting::new("SHARD_COUNT", "shards.count", Unset("Discord's recommended count + EXTRA_SHARDS"),
+        "a whole number, 1 to 100000",
+        "The total by hand. A large bot's total must be a multiple of a number that Discord assigns, else close code 4010.");
+    CLUSTERS = Setting::new("CLUSTERS", "shards.clusters", Unset("every cluster"),
+        "one cluster number such as `3`, or a range with both ends such as `3..7`; the first cluster is 1",
+        "Which clusters this process runs, when several processes share a bot.");
+    THREADS = Setting::new("THREADS", "threads", Unset("the number of cores"),
+        "a whole number, 1 to 1024",
+        "Threads that run shards.");
+    DISCORD_API_URL = Setting::new("DISCORD_API_URL", "discord_api_url", Value("https://discord.com/api/v10"),
+        "an `https://` or `http://` URL without user, query or fragment",
+        "Point it at a proxy or at `rateway sim`. Plain `http` sends the token in the clear: own machine only.");
+    DISCORD_CA_FILE = Setting::new("DISCORD_CA_FILE", "discord_ca_file", Unset("bundled roots only"),
+        "a file with certificates in PEM form",
+        "Roots trusted besides the bundled ones for REST and gateway, such as a proxy's.");
+    AMQP_CA_FILE = Setting::new("AMQP_CA_FILE", "amqp_ca_file", Unset("bundled roots only"),
+        "a file with certificates in PEM form",
+        "Roots trusted besides the bundled ones for `amqps://`.");
+    COMPRESSION = Setting::new("COMPRESSION", "compression", Value("zlib"),
+        "`zlib`, `zstd` or `none`",
+        "How Discord compresses what it sends: a fifth of the traffic.");
+    PRESENCE = Setting::new("PRESENCE", "presence", Unset("online, no activity"),
+        "a JSON object as in the `d` of opcode 3: `{\"status\":\"idle\",\"activities\":[],\"since\":null,\"afk\":false}`",
+        "The presence that the bot starts with.");
+    LARGE_THRESHOLD = Setting::new("LARGE_THRESHOLD", "large_threshold", Value("250"),
+        "a whole number, 50 to 250",
+        "Guilds with more members come without the offline ones. The original asks for 250.");
+    CAPABILITIES = Setting::new("CAPABILITIES", "capabilities", Unset("not sent"),
+        "a whole number",
+        "Sent with Identify as it is.");
+    READY_SECRETS = Setting::new("READY_SECRETS", "ready_secrets", Value("false"),
+        "`true` or `false`",
+        "With the token, session_id and resume_gateway_url are enough to take a session over: blanked in READY unless true.");
+    OUTBOX_MEMORY = Setting::new("OUTBOX_MEMORY", "outbox_memory", Value("64MiB"),
+        "a size from `1MiB` up: `64MiB`, `1GiB` or bytes, `67108864`",
+        "Events that the broker has not confirmed yet, all clusters together. When full, Discord waits.");
+    CACHE_ENABLED = Setting::new("CACHE_ENABLED", "cache_enabled", Value("true"),
+        "`true` or `false`",
+        "Accepted for the original's files; the cache itself is not built yet.");
+    CACHE_MEMORY = Setting::new("CACHE_MEMORY", "cache_memory", Value("256MiB"),
+        "a size from `1MiB` up: `256MiB`, `1GiB` or bytes, `268435456`",
+        "Accepted; the cache itself is not built yet.");
+    MESSAGE_CACHE_SIZE = Setting::new("MESSAGE_CACHE_SIZE", "message_cache_size", Value("0"),
+        "a whole number, 0 to 1000000 (messages per channel)",
+        "Accepted for the original's files; the cache itself is not built yet.");
+    MESSAGE_BYTES_MAX = Setting::new("MESSAGE_BYTES_MAX", "message_bytes_max", Value("32MiB"),
+        "a size from `64KiB` to `1GiB`",
+        "The longest WebSocket message taken. The longest reported is 17 MB; a bot that refuses one reconnects for ever.");
+    INFLATED_BYTES_MAX = Setting::new("INFLATED_BYTES_MAX", "inflated_bytes_max", Value("32MiB"),
+        "a size from `64KiB` to `1GiB`",
+        "The longest payload once inflated: the guard against a few bytes that inflate to gigabytes.");
+    LOG_LEVEL = Setting::new("LOG_LEVEL", "log_level", Value("info"),
+        "`off`, `error`, `warn`, `info`, `debug`, `trace`, and exceptions by module: `info,rateway::amqp=debug`",
+        "How much is logged. At info a healthy shard is silent.");
+    LOG_FORMAT = Setting::new("LOG_FORMAT", "log_format", Value("text"),
+        "`text` or `json`",
+        "Text for people, one JSON object per line for programs.");
+    IDENTIFY_SLACK_MS = Setting::new("IDENTIFY_SLACK_MS", "identify_slack_ms", Value("250"),
+        "a whole number, 0 to 60000 (milliseconds)",
+        "Added to Discord's 5 s between identifies: Discord counts arrivals, and the way there is not always equally long.");
+    STOP_TIMEOUT_MS = Setting::new("STOP_TIMEOUT_MS", "stop_timeout_ms", Value("8000"),
+        "a whole number, 0 to 600000 (milliseconds)",
+        "How long a stop may wait for confirms and closes. Below the 10 s after which container runtimes kill.");
+}
+
+/// The settings as a table in Markdown, for README.md.
+pub fn markdown_table() -> String {
+    let mut out =
+        String::from("| variable | TOML key | default | takes | what for |\n|---|---|---|---|---|\n");
+    for setting in ALL {
+        let default = match setting.preset {
+            Required => "**required**".to_owned(),
+            Unset(means) => means.to_owned(),
+            Value(value) => format!("`{value}`"),
+        };
+        let Setting { name, key, expected, reason, .. } = setting;
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "| `{name}` | `{key}` | {default} | {expected} | {reason} |");
+    }
+    out
+}
+
+/// The settings as text for a terminal, for `rateway --help`.
+pub fn help_text() -> String {
+    let mut out = String::new();
+    for setting in ALL {
+        let default = match setting.preset {
+            Required => "required".to_owned(),
+            Unset(means) => format!("default: {means}"),
+            Value(value) => format!("default: {value}"),
+        };
+        let Setting { name, key, expected, reason, .. } = setting;
+        let _ = write!(out, "  {name}  ({key} in the file; {default})\n      {expected}\n      {reason}\n");
+    }
+    out.replace('`', "")
+}
+
+/// The TOML key nearest to `key`, when one is near enough to be what was meant.
+///
+/// Somebody who writes the variable's name into the file is understood as well.
+pub fn nearest_key(key: &str) -> Option<String> {
+    let key = key.to_ascii_lowercase();
+    let candidates = ALL.iter().flat_map(|setting| {
+        let own = setting.key.to_owned();
+        let variable = setting.name.to_ascii_lowercase();
+        let leaf = setting.key.rsplit('.').next().unwrap_or(setting.key).to_owned();
+        let mut forms = vec![(own.clone(), own.clone()), (variable, own.clone()), (leaf, own)];
+        if let Some(file_key) = setting.file_key() {
+            forms.push((file_key.clone(), file_key));
+        }
+        forms
+    });
+    candidates
+        .map(|(form, meant)| (edit_distance(&key, &form), meant))
+        .filter(|(distance, meant)| *distance <= 2.max(meant.len() / 4))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, meant)| meant)
+}
+
+/// Letters to insert, drop, replace or swap with a neighbour to turn `a` into `b` (optimal string alignment).
+fn edit_distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let width = b.len() + 1;
+    let mut cost = vec![0usize; (a.len() + 1) * width];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            // All indices lie within the (a.len() + 1) * (b.len() + 1) cells allocated above.
+            cost[i * width + j] = if i == 0 || j == 0 {
+                i + j
+            } else {
+                let replaced = cost[(i - 1) * width + j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                let mut best = replaced.min(cost[(i - 1) * width + j] + 1).min(cost[i * width + j - 1] + 1);
+                if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                    best = best.min(cost[(i - 2) * width + j - 2] + 1);
+                }
+                best
+            };
+        }
+    }
+    cost[a.len() * width + b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_keys_are_unique_and_well_formed() {
+        for (i, a) in ALL.iter().enumerate() {
+            assert!(a.name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'), "{}", a.name);
+            assert!(a.key.bytes().all(|b| b.is_ascii_lowercase() || b"_.".contains(&b)), "{}", a.key);
+            assert!(!a.expected.contains('|') && !a.reason.contains('|'), "{} breaks the table", a.name);
+            for b in &ALL[i + 1..] {
+                assert_ne!(a.name, b.name);
+                assert_ne!(a.key, b.key);
+            }
+        }
+    }
+
+    #[test]
+    fn typing_errors_find_what_was_meant() {
+        for (typed, meant) in [
+            ("tokn", Some("token")),
+            ("intnets", Some("intents")),
+            ("cache_enable", Some("cache_enabled")),
+            ("shards.percluster", Some("shards.per_cluster")),
+            ("per_cluster", Some("shards.per_cluster")),
+            ("DISCORD_TOKEN", Some("token")),
+            ("AMQP_URI", Some("amqp")),
+            ("tokenfile", Some("token_file")),
+            ("something_else_entirely", None),
+        ] {
+            assert_eq!(nearest_key(typed).as_deref(), meant, "{typed}");
+        }
+    }
+
+    #[test]
+    fn distances() {
+        assert_eq!(edit_distance("", "abc"), 3);
+        assert_eq!(edit_distance("abc", "abc"), 0);
+        assert_eq!(edit_distance("abc", "acb"), 1);
+        assert_eq!(edit_distance("kitten", "sitting"), 3);
+    }
+}
