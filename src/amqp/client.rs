@@ -14,6 +14,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::channel::{Channel, Step};
 use super::connection::{Connection, Phase, Progress};
 use super::content::{BadDelivery, Delivery, Gathered};
 use super::error::Error;
@@ -21,7 +22,7 @@ use super::frame::{self, Cut, Frame, FrameKind};
 use super::method;
 use super::publish::{self, Answer};
 use super::spec::FRAME_MIN_SIZE;
-use super::topology::{Channel, Step, Topology};
+use super::topology::Topology;
 use crate::base::{Buf, Secret};
 
 /// The channel that events are published on.
@@ -304,7 +305,7 @@ impl Client {
         if self.connection.phase() == Phase::Open && self.publish.is_running() {
             self.stats.publish_reopened += 1;
             self.events.retain(|event| !matches!(event, Event::Confirm { .. } | Event::Nack { .. }));
-            self.publish.close(&mut self.out);
+            self.publish.close(None, &mut self.out);
         }
     }
 

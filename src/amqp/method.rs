@@ -78,7 +78,7 @@ pub(super) fn parse(channel: u16, payload: &[u8]) -> Result<Method<'_>, Error> {
         | spec::BASIC_CANCEL
         | spec::BASIC_CANCEL_OK
         | spec::CONFIRM_SELECT_OK => match parse_class(payload) {
-            Ok((rest, class)) if rest.is_empty() => Some(Method::Slow(id, class)),
+            Ok(([], class)) => Some(Method::Slow(id, class)),
             _ => None,
         },
         _ => return Err(Error::UnexpectedMethod { channel, method: id }),

@@ -5,7 +5,7 @@
 //! or thread is in here, and nothing that a broker or a worker sends can panic.
 //!
 //! ```text
-//! bytes > frame (cut) > method (parse) > connection (channel 0) | client and topology (channels 1 and 2) > Event
+//! bytes > frame (cut) > method (parse) > connection (channel 0), client and topology (channels 1 and 2) > Event
 //!                                                                 content (deliveries, header tables)
 //! Event to the broker: publish (frame_event, reframe_as_repeat, Answer)
 //! ```
@@ -16,6 +16,7 @@
 //! crate. Section numbers in comments are those of the AMQP 0-9-1 specification; where RabbitMQ differs, its
 //! dialect counts.
 
+mod channel;
 pub mod client;
 mod connection;
 mod content;

@@ -10,146 +10,16 @@
 //! first time ends the connection with a plain reason, unless another way of declaring is left to try; afterwards
 //! it is tried again with a backoff, since the events on the other channel go on.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use amq_protocol::protocol::{AMQPClass, basic, channel, confirm, exchange, queue};
 use amq_protocol::types::{FieldTable, ShortString};
 
-use super::client::{ANSWER_TIMEOUT, CONSUME_CHANNEL, Client, Event, Options, PUBLISH_CHANNEL};
-use super::content::Content;
+use super::channel::Step;
+use super::client::{CONSUME_CHANNEL, Client, Event, Options, PUBLISH_CHANNEL};
 use super::error::{Error, clean};
 use super::method::{self, Method};
-use super::spec::{ChannelReplyCode, ConnectionReplyCode, QUEUE_DECLARE, REPLY_SUCCESS};
-
-/// The first wait before a channel is opened again; it doubles.
-const BACKOFF_MIN: Duration = Duration::from_millis(100);
-/// The longest wait before a channel is opened again. A channel that ran for this long starts over at the shortest.
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
-
-/// What a channel waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// Not opened so far.
-    Closed,
-    /// Closed after a fault, to be opened again.
-    Backoff(Instant),
-    AwaitOpenOk,
-    AwaitExchange,
-    AwaitQueue,
-    /// The binding with this index has been asked for.
-    AwaitBind(usize),
-    AwaitQos,
-    AwaitConsume,
-    AwaitSelect,
-    Running,
-    AwaitCloseOk,
-}
-
-#[derive(Debug)]
-pub(super) struct Channel {
-    number: u16,
-    step: Step,
-    pub(super) content: Content,
-    attempts: u32,
-    /// Since when the present step has been waited for. Unknown when the caller gave no time with its request: the
-    /// next call that has the time stamps it.
-    since: Option<Instant>,
-    /// Since when it runs, kept through a close of ours.
-    running_since: Option<Instant>,
-    /// Tags given out are those on the wire plus this, so that a tag of an earlier incarnation of the channel is
-    /// recognised by being no larger.
-    tag_base: u64,
-    tag_last: u64,
-}
-
-impl Channel {
-    pub(super) fn new(number: u16) -> Channel {
-        Channel {
-            number,
-            step: Step::Closed,
-            content: Content::Idle,
-            attempts: 0,
-            since: None,
-            running_since: None,
-            tag_base: 0,
-            tag_last: 0,
-        }
-    }
-
-    pub(super) fn step(&self) -> Step {
-        self.step
-    }
-
-    pub(super) fn is_running(&self) -> bool {
-        self.step == Step::Running
-    }
-
-    pub(super) fn open(&mut self, now: Instant, out: &mut Vec<u8>) {
-        method::write(out, self.number, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})));
-        self.content = Content::Idle;
-        self.tag_base = self.tag_last;
-        self.go(Step::AwaitOpenOk, now);
-    }
-
-    /// Closes the channel from our side; it is opened again after close-ok.
-    pub(super) fn close(&mut self, out: &mut Vec<u8>) {
-        let close = channel::Close {
-            reply_code: REPLY_SUCCESS,
-            reply_text: ShortString::from("reopening"),
-            class_id: 0,
-            method_id: 0,
-        };
-        method::write(out, self.number, AMQPClass::Channel(channel::AMQPMethod::Close(close)));
-        self.content = Content::Idle;
-        self.step = Step::AwaitCloseOk;
-        self.since = None;
-    }
-
-    /// The tag on the wire for a tag that was given out, if its consumer still lives.
-    pub(super) fn wire_tag(&self, delivery_tag: u64) -> Option<u64> {
-        let tag = delivery_tag.checked_sub(self.tag_base)?;
-        (self.is_running() && tag > 0).then_some(tag)
-    }
-
-    pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        match self.step {
-            Step::Closed | Step::Running => None,
-            Step::Backoff(at) => Some(at),
-            _ => Some(self.since.map_or(now, |since| since + ANSWER_TIMEOUT)),
-        }
-    }
-
-    pub(super) fn handle_deadline(&mut self, now: Instant, out: &mut Vec<u8>) -> Result<(), Error> {
-        match self.step {
-            Step::Closed | Step::Running => {}
-            Step::Backoff(at) if now >= at => self.open(now, out),
-            Step::Backoff(_) => {}
-            _ => {
-                let since = *self.since.get_or_insert(now);
-                if now >= since + ANSWER_TIMEOUT {
-                    return Err(Error::Timeout { waiting_for: "an answer on a channel" });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn go(&mut self, step: Step, now: Instant) {
-        self.step = step;
-        self.since = Some(now);
-    }
-
-    fn back_off(&mut self, now: Instant) {
-        let running_since = self.running_since.take();
-        if running_since.is_some_and(|since| now.saturating_duration_since(since) >= BACKOFF_MAX) {
-            self.attempts = 0;
-        }
-        let wait = BACKOFF_MIN.saturating_mul(1 << self.attempts.min(16)).min(BACKOFF_MAX);
-        self.attempts = self.attempts.saturating_add(1);
-        self.content = Content::Idle;
-        self.go(Step::Backoff(now + wait), now);
-    }
-}
+use super::spec::{ChannelReplyCode, ConnectionReplyCode, QUEUE_DECLARE};
 
 /// How the queue is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -249,14 +119,9 @@ impl Client {
                 self.events.push_back(Event::Nack { delivery_tag, multiple });
             }
             Method::Deliver { delivery_tag, routing_key } if running && number == CONSUME_CHANNEL => {
-                let channel = &mut self.consume;
-                let tag = channel
-                    .tag_base
-                    .checked_add(delivery_tag)
-                    .filter(|_| delivery_tag > 0)
-                    .ok_or(Error::Syntax { what: "a delivery tag" })?;
-                channel.tag_last = channel.tag_last.max(tag);
-                channel.content.begin_deliver(tag, routing_key);
+                let tag =
+                    self.consume.own_tag(delivery_tag).ok_or(Error::Syntax { what: "a delivery tag" })?;
+                self.consume.content.begin_deliver(tag, routing_key);
             }
             // Nothing is published mandatory, so this should not come; it is read past all the same.
             Method::Return => self.channel_mut(number).content.begin_return(),
@@ -331,9 +196,7 @@ impl Client {
     }
 
     fn running(&mut self, now: Instant, number: u16) {
-        let channel = self.channel_mut(number);
-        channel.go(Step::Running, now);
-        channel.running_since = Some(now);
+        self.channel_mut(number).go(Step::Running, now);
         if number == CONSUME_CHANNEL {
             self.topology.begin_round();
             if self.publish.step() == Step::Closed {
@@ -386,7 +249,7 @@ impl Client {
             self.stats.publish_reopened += 1;
             if step == Step::Running {
                 self.events.push_back(Event::PublishChannelLost { code, text });
-            } else if self.publish.attempts == 1 {
+            } else if self.publish.attempts() == 1 {
                 self.notice_retry(number, step, code, &text);
             }
             self.publish.back_off(now);
@@ -397,7 +260,7 @@ impl Client {
             }
         } else {
             self.stats.consume_reopened += 1;
-            if self.consume.attempts <= 1 {
+            if self.consume.attempts() <= 1 {
                 self.notice_retry(number, step, code, &text);
             }
             self.consume.back_off(now);
@@ -415,8 +278,7 @@ impl Client {
     fn redo_consumer(&mut self, now: Instant) {
         self.stats.consume_reopened += 1;
         self.topology.begin_round();
-        self.consume.close(&mut self.out);
-        self.consume.since = Some(now);
+        self.consume.close(Some(now), &mut self.out);
     }
 
     /// A close of the connection in answer to the declare of a transient queue means that such queues are refused:
