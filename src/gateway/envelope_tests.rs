@@ -122,7 +122,10 @@ fn some(text: &str) -> Option<String> {
 
 #[test]
 fn the_usual_order_and_every_other() {
-    assert_eq!(good(r#"{"t":"A","s":7,"op":0,"d":{"x":[1]}}"#), (0, Some(7), some("A"), some(r#"{"x":[1]}"#)));
+    assert_eq!(
+        good(r#"{"t":"A","s":7,"op":0,"d":{"x":[1]}}"#),
+        (0, Some(7), some("A"), some(r#"{"x":[1]}"#))
+    );
     assert_eq!(good(r#"{"t":null,"s":null,"op":11,"d":null}"#), (11, None, None, some("null")));
     assert_eq!(good(r#"{"op":11}"#), (11, None, None, None));
     assert_eq!(good(r#"{"d":{"op":7},"op":0,"s":3,"t":"B"}"#), (0, Some(3), some("B"), some(r#"{"op":7}"#)));
@@ -152,9 +155,26 @@ fn the_last_of_several_equal_keys_wins() {
 
 #[test]
 fn numbers_are_exact_or_refused() {
-    assert_eq!(good(r#"{"op":4294967306,"s":18446744073709551615}"#), (4294967306, Some(u64::MAX), None, None));
+    assert_eq!(
+        good(r#"{"op":4294967306,"s":18446744073709551615}"#),
+        (4294967306, Some(u64::MAX), None, None)
+    );
     assert_eq!(good(r#"{"op":0,"s":9007199254740993}"#).1, Some(9007199254740993));
-    for op in ["-1", "0.0", "0e0", "00", "01", "18446744073709551616", "\"0\"", "null", "true", "[]", "{}", "+1", ""] {
+    for op in [
+        "-1",
+        "0.0",
+        "0e0",
+        "00",
+        "01",
+        "18446744073709551616",
+        "\"0\"",
+        "null",
+        "true",
+        "[]",
+        "{}",
+        "+1",
+        "",
+    ] {
         assert_eq!(bad(format!("{{\"op\":{op}}}").as_bytes()), (6, Problem::Op), "{op}");
         if op != "null" {
             assert_eq!(bad(format!("{{\"op\":0,\"s\":{op}}}").as_bytes()), (12, Problem::Seq), "{op}");

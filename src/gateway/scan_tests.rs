@@ -12,7 +12,12 @@ fn walks(bytes: &[u8], start: usize) -> Vec<(&'static str, Option<usize>)> {
 fn agree(bytes: &[u8], start: usize, context: &str) {
     let expected = plain(bytes, start);
     for (name, found) in walks(bytes, start) {
-        assert_eq!(found, expected.ok(), "{name} at {start}, {expected:?}, {context}: {:?}", bytes.escape_ascii());
+        assert_eq!(
+            found,
+            expected.ok(),
+            "{name} at {start}, {expected:?}, {context}: {:?}",
+            bytes.escape_ascii()
+        );
     }
 }
 

@@ -38,8 +38,7 @@ impl Encoder {
             Compression::Zlib => Encoder::Zlib(Deflater::new(level)?),
             Compression::Zstd => {
                 let mut context = CCtx::try_create().ok_or(Error::Memory)?;
-                for parameter in
-                    [CParameter::CompressionLevel(level), CParameter::WindowLog(ZSTD_WINDOW_LOG)]
+                for parameter in [CParameter::CompressionLevel(level), CParameter::WindowLog(ZSTD_WINDOW_LOG)]
                 {
                     context
                         .set_parameter(parameter)

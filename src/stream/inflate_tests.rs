@@ -164,7 +164,8 @@ fn the_end_of_the_stream_is_an_error() {
 fn a_zstd_window_above_the_limit_is_refused() {
     // Window descriptor: (log - 10) << 3.
     for (log, good) in [(ZSTD_WINDOW_LOG_MAX, true), (ZSTD_WINDOW_LOG_MAX + 1, false), (30, false)] {
-        let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x00, ((log - 10) << 3) as u8, 0x18, 0x00, 0x00, b'a', b'b', b'c'];
+        let frame =
+            [0x28, 0xb5, 0x2f, 0xfd, 0x00, ((log - 10) << 3) as u8, 0x18, 0x00, 0x00, b'a', b'b', b'c'];
         let mut output = Output::default();
         let result = Decoder::new(Compression::Zstd).unwrap().decode(&frame, &LIMITS, &mut output);
         assert_eq!(result.is_ok(), good, "window log {log}: {result:?}");
