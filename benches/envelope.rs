@@ -6,13 +6,8 @@ fn main() {
     divan::main();
 }
 
-const FILES: [&str; 5] = [
-    "GUILD_CREATE.large",
-    "GUILD_CREATE.medium",
-    "GUILD_CREATE.small",
-    "MESSAGE_CREATE",
-    "TYPING_START",
-];
+const FILES: [&str; 5] =
+    ["GUILD_CREATE.large", "GUILD_CREATE.medium", "GUILD_CREATE.small", "MESSAGE_CREATE", "TYPING_START"];
 
 fn payload(name: &str) -> Vec<u8> {
     let path = format!("{}/tests/corpus/{name}.json", env!("CARGO_MANIFEST_DIR"));

@@ -453,8 +453,7 @@ mod x86 {
             // SAFETY: as above; PCLMULQDQ is among the features asked for. Multiplying by all ones without
             // carries is the prefix xor.
             unsafe {
-                let product =
-                    _mm_clmulepi64_si128::<0>(_mm_set_epi64x(0, bits as i64), _mm_set1_epi8(-1));
+                let product = _mm_clmulepi64_si128::<0>(_mm_set_epi64x(0, bits as i64), _mm_set1_epi8(-1));
                 _mm_cvtsi128_si64(product) as u64
             }
         }

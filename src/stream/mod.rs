@@ -5,6 +5,7 @@
 //! and serves AMQP too. Randomness for TLS and for WebSocket masks is drawn from the system: this is the one
 //! layer that a seed does not rule.
 
+pub mod deflate;
 pub mod error;
 pub mod inflate;
 pub mod tls;

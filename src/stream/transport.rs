@@ -333,9 +333,7 @@ impl Transport {
     pub fn wants_transmit(&self) -> bool {
         match &self.tls {
             None => self.websocket.wants_transmit(),
-            Some(tls) => {
-                tls.wants_transmit() || (self.websocket.wants_transmit() && !tls.is_handshaking())
-            }
+            Some(tls) => tls.wants_transmit() || (self.websocket.wants_transmit() && !tls.is_handshaking()),
         }
     }
 }

@@ -18,8 +18,8 @@ use std::fmt;
 use std::io::Cursor;
 use tungstenite::handshake::client::generate_key;
 use tungstenite::handshake::derive_accept_key;
-use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
 /// How large the head of the answer to the upgrade may be. Discord's, with its proxy's headers, is about 1 KiB.
 pub const UPGRADE_BYTES_MAX: usize = 16 * 1024;
@@ -82,7 +82,9 @@ impl std::error::Error for Error {}
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Refused { status } => write!(f, "the server refused the upgrade with HTTP status {status}"),
+            Error::Refused { status } => {
+                write!(f, "the server refused the upgrade with HTTP status {status}")
+            }
             Error::Upgrade(why) => write!(f, "the answer to the upgrade is wrong: {why}"),
             Error::UpgradeTooLarge => {
                 write!(f, "the answer to the upgrade is larger than {UPGRADE_BYTES_MAX} bytes")
@@ -113,7 +115,10 @@ pub enum Event<'a> {
 
 enum State {
     /// Gathers the head of the answer.
-    Upgrading { head: Vec<u8>, accept: String },
+    Upgrading {
+        head: Vec<u8>,
+        accept: String,
+    },
     Open,
     /// Our close frame has gone out; messages may still come.
     Closing,
