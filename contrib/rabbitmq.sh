@@ -50,7 +50,7 @@ pick_ports() {
 configure() {
     # shellcheck source=/dev/null
     . "$dir/ports"
-    mkdir -p "$dir/home" "$dir/log" "$dir/mnesia"
+    mkdir -p "$dir/erlang" "$dir/log" "$dir/mnesia"
     cat >"$dir/rabbitmq.conf" <<CONF
 listeners.tcp.default = 127.0.0.1:$tcp_port
 listeners.ssl.default = 127.0.0.1:$tls_port
@@ -63,13 +63,13 @@ CONF
     echo '[].' >"$dir/enabled_plugins"
     : >"$dir/rabbitmq-env.conf"
     # Erlang's cookie is the whole secret of its distribution port.
-    [ -s "$dir/home/.erlang.cookie" ] || {
-        (umask 077 && od -An -N16 -tx1 /dev/urandom | tr -d ' \n' >"$dir/home/.erlang.cookie")
+    [ -s "$dir/erlang/.erlang.cookie" ] || {
+        (umask 077 && od -An -N16 -tx1 /dev/urandom | tr -d ' \n' >"$dir/erlang/.erlang.cookie")
     }
-    chmod 400 "$dir/home/.erlang.cookie"
+    chmod 400 "$dir/erlang/.erlang.cookie"
     cat >"$dir/environment" <<ENV
 unset RABBITMQ_NODE_IP_ADDRESS RABBITMQ_NODE_PORT RABBITMQ_SERVER_START_ARGS RABBITMQ_CTL_ERL_ARGS
-export HOME='$dir/home'
+export HOME='$dir/erlang'
 export RABBITMQ_CONF_ENV_FILE='$dir/rabbitmq-env.conf'
 export RABBITMQ_CONFIG_FILE='$dir/rabbitmq'
 export RABBITMQ_ADVANCED_CONFIG_FILE='$dir/advanced'
