@@ -42,7 +42,8 @@ impl Default for Filter {
 }
 
 impl Filter {
-    /// Reads `info`, `debug,rustls=warn`, `rateway::amqp=trace`. Without a bare level the rest is at info.
+    /// Reads `info`, `debug,rustls=warn`, `rateway::amqp=trace`. Libraries stay at info at most, see
+    /// `FOREIGN_LEVEL_MAX`. Without a bare level the rest is at info.
     ///
     /// # Errors
     /// With what is wrong, in words that may follow the text in brackets.
@@ -70,7 +71,10 @@ impl Filter {
         let inside = |module: &str| {
             target.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
         };
-        self.modules.iter().find(|(module, _)| inside(module)).map_or(self.rest, |(_, level)| *level)
+        let level =
+            self.modules.iter().find(|(module, _)| inside(module)).map_or(self.rest, |(_, level)| *level);
+        let own = target == "rateway" || target.starts_with("rateway::");
+        if own { level } else { level.min(FOREIGN_LEVEL_MAX) }
     }
 
     /// The highest level any module logs at.
@@ -92,6 +96,10 @@ pub struct Options {
 
 /// The longest line; the rest of a longer one is cut. Long enough for a payload of Discord's largest command.
 const LINE_BYTES_MAX: usize = 8 << 10;
+
+/// Libraries log no lower than this, whatever the filter says: at trace, ureq's writes out the bytes of a request and
+/// tungstenite the frames it sends, and the token is in both.
+const FOREIGN_LEVEL_MAX: LevelFilter = LevelFilter::Info;
 
 struct Logger {
     options: Options,
@@ -355,6 +363,11 @@ mod tests {
         assert_eq!(filter.max(), LevelFilter::Debug);
         assert_eq!(Filter::parse("").unwrap(), Filter::default());
         assert_eq!(Filter::parse("rateway=debug").unwrap().level_of("rustls"), LevelFilter::Info);
+        let all = Filter::parse("trace,tungstenite=trace").unwrap();
+        assert_eq!(all.level_of("rateway"), LevelFilter::Trace);
+        for library in ["tungstenite::protocol", "ureq_proto::util", "ratewayx", "rustls"] {
+            assert_eq!(all.level_of(library), LevelFilter::Info, "{library}");
+        }
         assert!(Filter::parse("loud").is_err() && Filter::parse("rateway=").is_err());
     }
 

@@ -148,7 +148,7 @@ settings! {
         "The longest payload once inflated: the guard against a few bytes that inflate to gigabytes.");
     LOG_LEVEL = Setting::new("LOG_LEVEL", "log_level", Value("info"),
         "`off`, `error`, `warn`, `info`, `debug`, `trace`, and exceptions by module: `info,rateway::amqp=debug`",
-        "How much is logged. At info a healthy shard is silent.");
+        "How much is logged. Libraries log at info at most: below, some print what they send, the token too.");
     LOG_FORMAT = Setting::new("LOG_FORMAT", "log_format", Value("text"),
         "`text` or `json`",
         "Text for people, one JSON object per line for programs.");

@@ -1,0 +1,32 @@
+# Two of these do everything on a fresh Debian 12 with Rust: `make run` and `make test`.
+
+.PHONY: help build run test sim bench lint fmt
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 15
+
+build: ## the release binary, target/release/rateway
+	contrib/install.sh build
+	cargo build --locked --release
+
+run: ## events flowing: a broker and a Discord stand-in where there are none, rateway, a worker
+	@contrib/run.sh
+
+test: ## formatting, lints and every test, against a RabbitMQ of its own
+	@contrib/test.sh
+
+sim: ## the Discord stand-in alone; ARGS="--shards 8" adds options
+	@contrib/install.sh build
+	cargo run --locked --release -- sim $(ARGS)
+
+bench: ## the benches; ARGS=envelope picks one
+	@contrib/install.sh build
+	cargo bench --locked $(if $(ARGS),--bench $(ARGS))
+
+lint: ## formatting and clippy
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+fmt: ## format the sources
+	cargo fmt
