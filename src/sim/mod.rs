@@ -17,12 +17,15 @@
 //!
 //! Spec: Discord developer documentation, "Gateway", "Gateway Events", "Opcodes and Status Codes", "Rate Limits".
 
+mod clock;
 mod commands;
+mod deflate;
 mod discord;
 mod events;
 mod faults;
 mod ledger;
 mod options;
+mod recording;
 mod rest;
 mod session;
 mod world;
@@ -36,6 +39,7 @@ pub use ledger::{
     Command, Dispatch, Identify, Ledger, SessionEnd, SessionRecord, Violation, ViolationKind, hash,
 };
 pub use options::{INTENTS_ALL, INTENTS_PRIVILEGED, Options};
+pub use recording::Compression;
 pub use rest::Response;
 
 /// Names a connection; chosen by whoever accepts it.

@@ -214,7 +214,7 @@ impl World {
     }
 
     pub fn online(&self, guild: u32, member: u32) -> bool {
-        mix(self.seed, 11, self.user_id(guild, member)) % 3 == 0
+        mix(self.seed, 11, self.user_id(guild, member)).is_multiple_of(3)
     }
 
     /// The member who sits in the guild's voice channel.
