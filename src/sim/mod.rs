@@ -17,22 +17,30 @@
 //!
 //! Spec: Discord developer documentation, "Gateway", "Gateway Events", "Opcodes and Status Codes", "Rate Limits".
 
+mod admin;
+mod cli;
 mod clock;
 mod commands;
+mod connection;
 mod deflate;
 mod discord;
+mod event_loop;
 mod events;
 mod faults;
 mod ledger;
 mod options;
 mod recording;
 mod rest;
+mod server;
 mod session;
 mod world;
 
 #[cfg(test)]
+mod server_tests;
+#[cfg(test)]
 mod tests;
 
+pub use cli::run;
 pub use discord::{Discord, Output};
 pub use faults::{Fault, FaultSpec, Target, When};
 pub use ledger::{
@@ -41,6 +49,7 @@ pub use ledger::{
 pub use options::{INTENTS_ALL, INTENTS_PRIVILEGED, Options};
 pub use recording::Compression;
 pub use rest::Response;
+pub use server::{Server, ServerOptions};
 
 /// Names a connection; chosen by whoever accepts it.
 pub type ConnectionId = u64;
