@@ -34,6 +34,7 @@ fn event(body: &[u8]) -> EventPublish<'_> {
         shard_id: 17,
         seq: 123_456,
         repeat: false,
+        persistent: true,
         body,
     }
 }

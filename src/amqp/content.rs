@@ -58,6 +58,15 @@ pub enum BadDelivery {
     Properties,
 }
 
+impl std::fmt::Display for BadDelivery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            BadDelivery::Oversize { body_bytes } => write!(f, "its body of {body_bytes} bytes is too large"),
+            BadDelivery::Properties => f.write_str("its properties or headers cannot be read"),
+        }
+    }
+}
+
 /// What became of a frame of content.
 #[derive(Debug, PartialEq)]
 pub(super) enum Gathered {

@@ -33,6 +33,8 @@ pub struct EventPublish<'a> {
     pub seq: u64,
     /// Whether it may have been published before.
     pub repeat: bool,
+    /// Whether it outlives a restart of the broker in a durable queue (delivery mode 2).
+    pub persistent: bool,
     /// The octets of `d`.
     pub body: &'a [u8],
 }
@@ -55,6 +57,7 @@ pub struct Answer<'a> {
 // Bits of the property flags (content header of class basic).
 pub(super) const CONTENT_TYPE: u16 = 1 << 15;
 pub(super) const HEADERS: u16 = 1 << 13;
+pub(super) const DELIVERY_MODE: u16 = 1 << 12;
 pub(super) const CORRELATION_ID: u16 = 1 << 10;
 pub(super) const MESSAGE_ID: u16 = 1 << 7;
 pub(super) const TIMESTAMP: u16 = 1 << 6;
@@ -66,6 +69,8 @@ const EVENT_FLAGS: u16 = CONTENT_TYPE | HEADERS | MESSAGE_ID | TIMESTAMP | APP_I
 const JSON: &[u8] = b"\x10application/json";
 const RATEWAY: &[u8] = b"\x07rateway";
 const REPEAT_TRUE: &[u8] = b"\x06repeatt\x01";
+/// Delivery mode of a message that goes to disk in a durable queue.
+const PERSISTENT: u8 = 2;
 const SEQ: &[u8] = b"\x03seql";
 const SHARD_ID: &[u8] = b"\x08shard_idI";
 const FOUND: &[u8] = b"\x05foundt";
@@ -102,7 +107,8 @@ pub fn frame_event(
     out.reserve(event_len(frame_max, event));
 
     write_publish(out, channel, (exchange_len, event.exchange), (routing_key_len, event.routing_key));
-    write_header_head(out, channel, event_header_len(event), event.body.len() as u64, EVENT_FLAGS);
+    let flags = if event.persistent { EVENT_FLAGS | DELIVERY_MODE } else { EVENT_FLAGS };
+    write_header_head(out, channel, event_header_len(event), event.body.len() as u64, flags);
     out.extend_from_slice(JSON);
     // A field table has no order of its own; by name is how other libraries write one.
     let repeat = if event.repeat { REPEAT_TRUE } else { b"" };
@@ -112,6 +118,9 @@ pub fn frame_event(
     out.extend_from_slice(&event.seq.to_be_bytes());
     out.extend_from_slice(SHARD_ID);
     out.extend_from_slice(&event.shard_id.to_be_bytes());
+    if event.persistent {
+        out.push(PERSISTENT);
+    }
     out.push(message_id_len);
     out.extend_from_slice(event.message_id);
     out.extend_from_slice(&event.timestamp_s.to_be_bytes());
@@ -198,7 +207,8 @@ fn reframe_one(rest: &mut &[u8], frame_max: u32, out: &mut Vec<u8>) -> Option<()
     let mut reader = Reader::new(header.payload);
     let (class, _weight) = (reader.u16()?, reader.u16()?);
     let body_size = reader.u64()?;
-    if class != CLASS_BASIC || reader.u16()? != EVENT_FLAGS || reader.bytes(JSON.len())? != JSON {
+    let flags = reader.u16()?;
+    if class != CLASS_BASIC || flags & !DELIVERY_MODE != EVENT_FLAGS || reader.bytes(JSON.len())? != JSON {
         return None;
     }
     let table = reader.long()?;
@@ -207,7 +217,7 @@ fn reframe_one(rest: &mut &[u8], frame_max: u32, out: &mut Vec<u8>) -> Option<()
     } else {
         let added = REPEAT_TRUE.len() as u32;
         let len = u32::try_from(header.payload.len()).ok()?.checked_add(added)?;
-        write_header_head(out, method.channel, len, body_size, EVENT_FLAGS);
+        write_header_head(out, method.channel, len, body_size, flags);
         out.extend_from_slice(JSON);
         out.extend_from_slice(&u32::try_from(table.len()).ok()?.checked_add(added)?.to_be_bytes());
         out.extend_from_slice(REPEAT_TRUE);
@@ -264,7 +274,7 @@ fn short_len(bytes: &[u8], name: &'static str) -> Result<u8, Error> {
 fn event_header_len(event: &EventPublish<'_>) -> u32 {
     let repeat = if event.repeat { REPEAT_TRUE.len() as u32 } else { 0 };
     let strings = (JSON.len() + 1 + event.message_id.len() + RATEWAY.len()) as u32;
-    HEADER_FIXED_LEN + strings + 4 + EVENT_TABLE_LEN + repeat + 8
+    HEADER_FIXED_LEN + strings + 4 + EVENT_TABLE_LEN + repeat + u32::from(event.persistent) + 8
 }
 
 /// `60, 40 | ticket u16, unused | exchange short | routing key short | bits u8`

@@ -49,7 +49,11 @@ fn event_frames(channel: u16, frame_max: u32, event: &EventPublish<'_>) -> Vec<A
     if event.repeat {
         headers.insert("repeat".into(), AMQPValue::Boolean(true));
     }
-    let properties = BasicProperties::default()
+    let mut properties = BasicProperties::default();
+    if event.persistent {
+        properties = properties.with_delivery_mode(2);
+    }
+    let properties = properties
         .with_content_type("application/json".into())
         .with_headers(headers)
         .with_message_id(String::from_utf8(event.message_id.to_vec()).unwrap().into())
@@ -94,6 +98,7 @@ impl Owned {
             shard_id: self.numbers[1] as u32,
             seq: self.numbers[2],
             repeat,
+            persistent: self.numbers[1] % 2 == 0,
             body: &self.body,
         }
     }

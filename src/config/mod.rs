@@ -18,22 +18,13 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::amqp::Uri;
 use crate::base::Secret;
 use crate::http;
 use crate::logging::{Filter, Format};
+pub use crate::stream::Compression;
 pub use plan::{Cluster, Plan, PlanError, plan};
 use sources::Sources;
-
-/// How Discord compresses what it sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression {
-    /// `compress=zlib-stream`.
-    Zlib,
-    /// `compress=zstd-stream`.
-    Zstd,
-    /// Plain text frames.
-    None,
-}
 
 /// Certificates read from a file that the operator named.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +43,7 @@ pub struct Config {
     /// INTENTS.
     pub intents: u64,
     /// AMQP_URI: one URI or more, in the order to try them.
-    pub amqp: Vec<Secret>,
+    pub amqp: Vec<Uri>,
     /// SHARDS_PER_CLUSTER, at least 1.
     pub shards_per_cluster: u32,
     /// EXTRA_SHARDS.
@@ -81,6 +72,8 @@ pub struct Config {
     pub ready_secrets: bool,
     /// OUTBOX_MEMORY.
     pub outbox_memory_bytes: usize,
+    /// PERSISTENT_EVENTS.
+    pub persistent_events: bool,
     /// CACHE_ENABLED.
     pub cache_enabled: bool,
     /// CACHE_MEMORY.
@@ -184,6 +177,7 @@ impl Config {
         let capabilities = from.optional(&s::CAPABILITIES, |text| parse::whole(text, 0..=u64::MAX));
         let ready_secrets = from.required(&s::READY_SECRETS, parse::boolean);
         let outbox_memory_bytes = from.required(&s::OUTBOX_MEMORY, size(MIB, u64::MAX));
+        let persistent_events = from.required(&s::PERSISTENT_EVENTS, parse::boolean);
         let cache_enabled = from.required(&s::CACHE_ENABLED, parse::boolean);
         let cache_memory_bytes = from.required(&s::CACHE_MEMORY, size(MIB, u64::MAX));
         let message_cache_size =
@@ -219,6 +213,7 @@ impl Config {
                 capabilities,
                 ready_secrets: ready_secrets?,
                 outbox_memory_bytes: outbox_memory_bytes?,
+                persistent_events: persistent_events?,
                 cache_enabled: cache_enabled?,
                 cache_memory_bytes: cache_memory_bytes?,
                 message_cache_size: message_cache_size?,

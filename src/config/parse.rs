@@ -6,6 +6,7 @@
 use std::ops::RangeInclusive;
 
 use super::Compression;
+use crate::amqp::Uri;
 use crate::base::Secret;
 use crate::logging::Format;
 
@@ -94,40 +95,9 @@ pub(super) fn token(text: &str) -> Parsed<Secret> {
     Ok(Secret::new(text))
 }
 
-/// AMQP URIs separated by commas. Only scheme, host and port are looked at here.
-pub(super) fn amqp_uris(text: &str) -> Parsed<Vec<Secret>> {
-    let uris: Vec<&str> = text.split(',').map(str::trim).collect();
-    let many = uris.len() > 1;
-    let mut out = Vec::with_capacity(uris.len());
-    for (i, uri) in uris.iter().enumerate() {
-        // The value holds a password, so the message gives its place in the list and never its text.
-        amqp_uri_shape(uri).map_err(|fault| {
-            if many { format!("URI {} of {}: {fault}", i + 1, uris.len()) } else { fault.to_owned() }
-        })?;
-        out.push(Secret::new(*uri));
-    }
-    Ok(out)
-}
-
-fn amqp_uri_shape(uri: &str) -> Result<(), &'static str> {
-    if uri.is_empty() {
-        return Err("nothing");
-    }
-    if uri.bytes().any(|b| !b.is_ascii_graphic()) {
-        return Err("a URI with spaces, control or non-ASCII characters (%XX stands for them)");
-    }
-    let rest = match uri.split_once("://") {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("amqp") => rest,
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("amqps") => rest,
-        Some(_) => return Err("a URI that starts with neither amqp:// nor amqps://"),
-        None => return Err("a value without amqp:// or amqps:// in front"),
-    };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    host_port(host).map_err(|fault| match fault {
-        HostFault::Empty => "a URI without a host",
-        HostFault::Port => "a URI whose port is not a number from 1 to 65535",
-    })
+/// One URI or more. The value holds a password: what is wrong is told without its text.
+pub(super) fn amqp_uris(text: &str) -> Parsed<Vec<Uri>> {
+    Uri::parse_list(text).map_err(|error| error.to_string())
 }
 
 enum HostFault {
@@ -241,42 +211,9 @@ pub(super) const MESSAGE_CONTENT: u64 = 1 << 15;
 /// The intent that brings messages of guilds; those in direct messages always come with their content.
 pub(super) const GUILD_MESSAGES: u64 = 1 << 9;
 
-/// Intents by number or by names. The one place that knows who parses them.
+/// A number or names; see [`intents::parse`](crate::gateway::intents::parse).
 pub(super) fn intents(text: &str) -> Parsed<u64> {
-    const NAMES: &[(&str, u32)] = &[
-        ("GUILDS", 0),
-        ("GUILD_MEMBERS", 1),
-        ("GUILD_MODERATION", 2),
-        ("GUILD_BANS", 2),
-        ("GUILD_EXPRESSIONS", 3),
-        ("GUILD_EMOJIS_AND_STICKERS", 3),
-        ("GUILD_INTEGRATIONS", 4),
-        ("GUILD_WEBHOOKS", 5),
-        ("GUILD_INVITES", 6),
-        ("GUILD_VOICE_STATES", 7),
-        ("GUILD_PRESENCES", 8),
-        ("GUILD_MESSAGES", 9),
-        ("GUILD_MESSAGE_REACTIONS", 10),
-        ("GUILD_MESSAGE_TYPING", 11),
-        ("DIRECT_MESSAGES", 12),
-        ("DIRECT_MESSAGE_REACTIONS", 13),
-        ("DIRECT_MESSAGE_TYPING", 14),
-        ("MESSAGE_CONTENT", 15),
-        ("GUILD_SCHEDULED_EVENTS", 16),
-        ("AUTO_MODERATION_CONFIGURATION", 20),
-        ("AUTO_MODERATION_EXECUTION", 21),
-        ("GUILD_MESSAGE_POLLS", 24),
-        ("DIRECT_MESSAGE_POLLS", 25),
-    ];
-    if text.bytes().all(|b| b.is_ascii_digit()) {
-        return whole(text, 0..=u64::from(u32::MAX));
-    }
-    let mut bits = 0;
-    for name in text.split([',', '|', ' ']).filter(|name| !name.is_empty()) {
-        match NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
-            Some((_, bit)) => bits |= 1 << bit,
-            None => return Err(format!("no intent is called {}", super::shown(name))),
-        }
-    }
-    Ok(bits)
+    // The setting may come as a TOML array, or separated by spaces or `|` as people write flags.
+    let joined = text.split([',', '|', ' ']).filter(|name| !name.is_empty()).collect::<Vec<_>>().join(",");
+    crate::gateway::intents::parse(&joined).map_err(|error| error.to_string())
 }

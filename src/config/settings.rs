@@ -131,6 +131,9 @@ settings! {
     OUTBOX_MEMORY = Setting::new("OUTBOX_MEMORY", "outbox_memory", Value("64MiB"),
         "a size from `1MiB` up: `64MiB`, `1GiB` or bytes, `67108864`",
         "Events that the broker has not confirmed yet, all clusters together. When full, Discord waits.");
+    PERSISTENT_EVENTS = Setting::new("PERSISTENT_EVENTS", "persistent_events", Value("true"),
+        "`true` or `false`",
+        "Events survive a broker restart in queues that are durable (delivery_mode 2). Costs nothing in other queues.");
     CACHE_ENABLED = Setting::new("CACHE_ENABLED", "cache_enabled", Value("true"),
         "`true` or `false`",
         "Accepted for the original's files; the cache itself is not built yet.");
@@ -155,7 +158,7 @@ settings! {
     IDENTIFY_SLACK_MS = Setting::new("IDENTIFY_SLACK_MS", "identify_slack_ms", Value("250"),
         "a whole number, 0 to 60000 (milliseconds)",
         "Added to Discord's 5 s between identifies: Discord counts arrivals, and the way there is not always equally long.");
-    STOP_TIMEOUT_MS = Setting::new("STOP_TIMEOUT_MS", "stop_timeout_ms", Value("8000"),
+    STOP_TIMEOUT_MS = Setting::new("STOP_TIMEOUT_MS", "stop_timeout_ms", Value("5000"),
         "a whole number, 0 to 600000 (milliseconds)",
         "How long a stop may wait for confirms and closes. Below the 10 s after which container runtimes kill.");
 }

@@ -18,7 +18,7 @@ use crate::base::{Rng, Secret};
 pub use gateway_bot::{GatewayBot, Outcome, Reply, SessionStartLimit};
 
 /// `DiscordBot (url, version)` is the form that Discord asks for; anything else may be blocked.
-const USER_AGENT: &str = concat!("DiscordBot (rateway, ", env!("CARGO_PKG_VERSION"), ")");
+pub const USER_AGENT: &str = concat!("DiscordBot (rateway, ", env!("CARGO_PKG_VERSION"), ")");
 /// One request, from name resolution to the last byte of the body.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a wait looks at the stop flag.

@@ -1,1 +1,269 @@
-//! To come.
+//! The process: asks Discord how to start, plans the clusters, starts the threads, waits for the end.
+//!
+//! This is the one place that sees [`Config`]; every module below gets the options that it needs. Which machine
+//! owns which socket is in [`home`].
+
+mod backoff;
+mod cluster;
+mod clusters;
+mod dial;
+mod home;
+mod key;
+mod permits;
+mod shard_slot;
+mod shards;
+mod shared;
+mod workers;
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::config::{Config, Plan, plan};
+use crate::gateway::shard;
+use crate::http::{self, GatewayBot, fetch_gateway_bot};
+use crate::queue;
+use crate::reactor::{self, Mesh, Resolver, clock};
+use crate::relay::ShardTask;
+use crate::relay::task::TaskOptions;
+use crate::stream::{self, transport};
+
+use home::{Home, Message};
+use permits::Permits;
+use shared::{ClusterPlan, Shared};
+
+/// Discord's spacing of identifies in one bucket.
+const IDENTIFY_SPACING: Duration = Duration::from_secs(5);
+
+/// Why the process ends with an error.
+#[derive(Debug)]
+pub enum Error {
+    /// Discord did not say how to start.
+    Http(http::Error),
+    /// The settings and Discord's answer make no plan.
+    Plan(crate::config::PlanError),
+    /// Certificates that could not be used.
+    Tls(String),
+    /// The system refused something that the process cannot do without.
+    Io(&'static str, io::Error),
+    /// Discord refused the bot for good.
+    Fatal(String),
+}
+
+impl std::error::Error for Error {}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Http(error) => write!(f, "{error}"),
+            Error::Plan(error) => write!(f, "{error}"),
+            Error::Tls(error) => write!(f, "TLS: {error}"),
+            Error::Io(what, error) => write!(f, "{what}: {error}"),
+            Error::Fatal(why) => f.write_str(why),
+        }
+    }
+}
+
+/// Whom a signal has to reach: threads, once they run.
+type StopTarget = Arc<Mutex<Option<Arc<Mesh<ShardTask, Message>>>>>;
+
+fn tell_all(mesh: &Mesh<ShardTask, Message>, end_sessions: bool) {
+    for thread in 0..mesh.threads() {
+        mesh.post(thread, Message::Stop { end_sessions });
+    }
+}
+
+/// The first signal stops in order, a second one at once.
+fn watch_signals(stop: Arc<AtomicBool>, target: StopTarget, end_sessions: bool) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        for _ in &mut signals {
+            if stop.swap(true, Ordering::SeqCst) {
+                log::warn!("stopped at once by a second signal");
+                std::process::exit(1);
+            }
+            log::info!("stopping; a second signal stops at once");
+            if let Some(mesh) = &*target.lock() {
+                tell_all(mesh, end_sessions);
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// What the command line asks for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Flags {
+    /// A stop gives the sessions up: the bot goes offline at once.
+    pub end_sessions: bool,
+}
+
+/// Runs the gateway until a signal or a fatal refusal.
+///
+/// # Errors
+/// When it could not start, or Discord refuses the bot for good.
+pub fn run(config: Config, flags: Flags) -> Result<(), Error> {
+    let end_sessions = flags.end_sessions;
+    let stop = Arc::new(AtomicBool::new(false));
+    let target = StopTarget::default();
+    watch_signals(stop.clone(), target.clone(), end_sessions).map_err(|error| Error::Io("signals", error))?;
+
+    let seed = seed()?;
+    let options = http::Options {
+        api_url: config.discord_api_url.clone(),
+        token: config.token.clone(),
+        ca_pem: config.discord_ca.as_ref().map(|file| file.pem.clone()),
+    };
+    let bot = match fetch_gateway_bot(&options, seed, &stop) {
+        Ok(bot) => bot,
+        Err(http::Error::Stopped) => return Ok(()),
+        Err(error) => return Err(Error::Http(error)),
+    };
+    let limit = &bot.session_start_limit;
+    let plan = plan(bot.shards, limit.max_concurrency, &config).map_err(Error::Plan)?;
+    for notice in &plan.notices {
+        log::info!("{notice}");
+    }
+    log_plan(&plan, &bot);
+
+    let reactors = Mesh::with_threads(config.threads).map_err(|error| Error::Io("epoll", error))?;
+    let mesh = reactors[0].mesh().clone();
+    let shared = Arc::new(shared(&config, &plan, &bot, mesh.clone())?);
+    let machine = queue::Machine::new(
+        queue::Options {
+            max_concurrency: limit.max_concurrency,
+            spacing: IDENTIFY_SPACING,
+            slack: config.identify_slack,
+            total: limit.total,
+            remaining: limit.remaining,
+            reset_after: Duration::from_millis(limit.reset_after_ms),
+            ..queue::Options::default()
+        },
+        clock::read().now,
+    );
+    let mut permits = Some(Permits::new(machine));
+    let resolver = Resolver::start().map_err(|error| Error::Io("resolver threads", error))?;
+
+    let mut threads = Vec::new();
+    for (index, mut reactor) in reactors.into_iter().enumerate() {
+        let (shared, resolver, permits) = (shared.clone(), resolver.clone(), permits.take());
+        let seed = seed.wrapping_add(index as u64 + 1);
+        let body = move || {
+            let mut home = Home::new(index, shared, resolver, permits, reactor.turn, seed);
+            home.start(&mut reactor);
+            reactor::run(reactor, home)
+        };
+        let thread = thread::Builder::new().name(format!("reactor-{index}")).spawn(body);
+        threads.push(thread.map_err(|error| Error::Io("reactor threads", error))?);
+    }
+    *target.lock() = Some(mesh.clone());
+    if stop.load(Ordering::SeqCst) {
+        // The signal came before there was anybody to tell.
+        tell_all(&mesh, end_sessions);
+    }
+    for thread in threads {
+        match thread.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => shared.fail(format!("epoll: {error}")),
+            Err(_) => shared.fail("a reactor thread ended by a bug in rateway".into()),
+        }
+    }
+    match shared.failure.lock().take() {
+        Some(why) => Err(Error::Fatal(why)),
+        None => Ok(()),
+    }
+}
+
+fn shared(
+    config: &Config,
+    plan: &Plan,
+    bot: &GatewayBot,
+    mesh: Arc<Mesh<ShardTask, Message>>,
+) -> Result<Shared, Error> {
+    let pem = |file: &Option<crate::config::CaFile>| file.as_ref().map(|file| file.pem.clone());
+    let tls = |pem: Option<Vec<u8>>| {
+        stream::tls::client_config(pem.as_deref()).map_err(|error| Error::Tls(error.to_string()))
+    };
+    let compression = config.compression;
+    let mut query = "v=10&encoding=json".to_owned();
+    if let Some(value) = compression.query_value() {
+        query.push_str("&compress=");
+        query.push_str(value);
+    }
+    let shard_options = Arc::new(shard::Options {
+        large_threshold: Some(config.large_threshold as u8),
+        presence: config.presence.clone(),
+        capabilities: config.capabilities,
+        query,
+        allow_plain: config.discord_api_url.starts_with("http://"),
+        ..shard::Options::new(config.token.clone(), config.intents, plan.total, bot.url.clone())
+    });
+    let task_options = Arc::new(TaskOptions {
+        transport: transport::Options {
+            tls: tls(pem(&config.discord_ca))?,
+            compression,
+            limits: stream::Limits {
+                message_bytes_max: config.message_bytes_max,
+                inflated_bytes_max: config.inflated_bytes_max,
+            },
+            user_agent: http::USER_AGENT.to_owned(),
+        },
+    });
+    let clusters = plan
+        .clusters
+        .iter()
+        .map(|cluster| ClusterPlan { number: cluster.number, shards: cluster.shards.clone() })
+        .collect();
+    Ok(Shared {
+        clusters,
+        threads: config.threads,
+        shard_count: plan.total,
+        max_concurrency: bot.session_start_limit.max_concurrency,
+        identify_spacing: IDENTIFY_SPACING,
+        uris: config.amqp.clone().into(),
+        amqp_tls: tls(pem(&config.amqp_ca))?,
+        shard_options,
+        task_options,
+        ready_secrets: config.ready_secrets,
+        persistent: config.persistent_events,
+        outbox_memory_bytes: config.outbox_memory_bytes,
+        stop_timeout: config.stop_timeout,
+        on_failure: Box::new(move || tell_all(&mesh, false)),
+        failure: Mutex::new(None),
+        pauses: AtomicU64::new(0),
+        panics: AtomicU64::new(0),
+    })
+}
+
+fn log_plan(plan: &Plan, bot: &GatewayBot) {
+    let limit = &bot.session_start_limit;
+    let here = plan.shards_here();
+    log::info!(
+        "{} shards in all, {here} of them in {} clusters here; {} of {} session starts left today",
+        plan.total,
+        plan.clusters.len(),
+        limit.remaining,
+        limit.total
+    );
+    if limit.remaining < here {
+        log::warn!(
+            "only {} session starts are left and {here} shards have to identify: the others wait {} minutes for the reset",
+            limit.remaining,
+            limit.reset_after_ms.div_ceil(60_000)
+        );
+    }
+}
+
+/// A seed from the system's randomness; everything below draws from it.
+fn seed() -> Result<u64, Error> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| Error::Io("randomness", io::Error::other(error)))?;
+    Ok(u64::from_le_bytes(bytes))
+}

@@ -1,0 +1,364 @@
+//! Publishes of one cluster that the broker has not confirmed, in the order in which they go out.
+//!
+//! In: batches of framed publishes, one batch per run of a shard's task. Out: slices for a gathered write, and per
+//! shard the seq up to which everything is confirmed. After the publish channel was lost, what was on the wire
+//! is framed anew with the mark `repeat` and goes out again in its old place, so that order holds.
+//!
+//! ```text
+//!  front                      wire (offset)                 back
+//! | sent, not confirmed ... | being written | not yet written |
+//! ```
+//!
+//! Never here: a socket, a clock, a connection's state. Bounded by bytes, see [`Outbox::is_full`].
+
+use std::collections::VecDeque;
+
+use crate::amqp::publish::reframe_as_repeat;
+
+/// One publish of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Discord's `s`; 0 for a message that has none.
+    pub seq: u64,
+    /// Hash of the session that the seq belongs to.
+    pub session: u64,
+    /// Where the publish ends in the batch's bytes.
+    pub end: usize,
+    confirmed: bool,
+}
+
+impl Record {
+    /// A record of a publish that ends at `end`.
+    pub fn new(session: u64, seq: u64, end: usize) -> Record {
+        Record { seq, session, end, confirmed: false }
+    }
+}
+
+/// Framed publishes of one shard, in order.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Whole AMQP frames: method, header and body of each publish in turn.
+    pub bytes: Vec<u8>,
+    /// One record per publish.
+    pub records: Vec<Record>,
+}
+
+impl Batch {
+    /// Empties the batch and keeps its memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.records.clear();
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.bytes.capacity() + self.records.capacity() * size_of::<Record>() + size_of::<Entry>()
+    }
+}
+
+/// A shard's progress: everything up to `seq` of `session` is confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The shard, by the caller's own number.
+    pub shard: u32,
+    /// Hash of the session.
+    pub session: u64,
+    /// The highest seq without an unconfirmed one before it.
+    pub seq: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wire {
+    /// No byte of it was ever written.
+    Fresh,
+    /// Its delivery tags begin here, in the present life of the channel.
+    Tagged(u64),
+    /// Written in an earlier life of the channel: may have arrived, must go out again with the mark.
+    Stale,
+}
+
+#[derive(Debug)]
+struct Entry {
+    shard: u32,
+    wire: Wire,
+    batch: Batch,
+    /// How many leading records are confirmed and reported.
+    done: usize,
+}
+
+/// What has happened, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Publishes taken in.
+    pub published: u64,
+    /// Publishes that the broker confirmed.
+    pub confirmed: u64,
+    /// Publishes that went out again.
+    pub repeated: u64,
+    /// Confirms that named no publish under way.
+    pub confirms_unknown: u64,
+    /// Stored publishes that could not be framed again. A broken invariant of ours: such a publish is lost.
+    pub unframeable: u64,
+}
+
+/// The outbox of one cluster.
+#[derive(Debug)]
+pub struct Outbox {
+    entries: VecDeque<Entry>,
+    /// Index of the first entry that is not written to its end, and how much of it is.
+    wire: usize,
+    offset: usize,
+    next_tag: u64,
+    memory_bytes: usize,
+    memory_bytes_max: usize,
+    spare: Vec<Batch>,
+    /// What has happened.
+    pub stats: Stats,
+}
+
+/// How many emptied batches are kept for reuse; as many as a turn of the loop hands out at most.
+const SPARE_MAX: usize = 64;
+
+/// A batch whose buffer grew above this is not kept: one huge guild must not pin its size for ever.
+const SPARE_BYTES_MAX: usize = 512 * 1024;
+
+impl Outbox {
+    /// An outbox that calls itself full at `memory_bytes_max`.
+    pub fn new(memory_bytes_max: usize) -> Outbox {
+        Outbox {
+            entries: VecDeque::new(),
+            wire: 0,
+            offset: 0,
+            next_tag: 1,
+            memory_bytes: 0,
+            memory_bytes_max,
+            spare: Vec::new(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// Whether readers must stop. What they hold already is still taken, so the memory in use can pass the limit
+    /// by one batch per task under way.
+    pub fn is_full(&self) -> bool {
+        self.memory_bytes >= self.memory_bytes_max
+    }
+
+    /// Whether there is room again for readers that were stopped. Lower than the limit, so that they do not
+    /// start and stop with every confirm.
+    pub fn has_room(&self) -> bool {
+        self.memory_bytes <= self.memory_bytes_max / 4 * 3
+    }
+
+    /// Whether everything is confirmed.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Memory in use, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
+    /// Publishes that wait for their confirm.
+    pub fn unconfirmed(&self) -> u64 {
+        self.stats.published - self.stats.confirmed
+    }
+
+    /// An empty batch, with the memory of an earlier one if there is one.
+    pub fn take_spare(&mut self) -> Batch {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Gives an unused batch back.
+    pub fn put_spare(&mut self, mut batch: Batch) {
+        if self.spare.len() < SPARE_MAX && batch.bytes.capacity() <= SPARE_BYTES_MAX {
+            batch.clear();
+            self.spare.push(batch);
+        }
+    }
+
+    /// Takes a batch of `shard` in.
+    pub fn push(&mut self, shard: u32, mut batch: Batch) {
+        if batch.records.is_empty() {
+            return self.put_spare(batch);
+        }
+        debug_assert_eq!(batch.records.last().map(|record| record.end), Some(batch.bytes.len()));
+        // While the broker keeps up a batch lives for milliseconds and its slack does not matter. In an outage
+        // the slack of thousands would fill the outbox with nothing.
+        if self.memory_bytes > self.memory_bytes_max / 8 && batch.bytes.capacity() > batch.bytes.len() * 2 {
+            batch.bytes.shrink_to_fit();
+            batch.records.shrink_to_fit();
+        }
+        self.stats.published += batch.records.len() as u64;
+        self.memory_bytes += batch.memory_bytes();
+        self.entries.push_back(Entry { shard, wire: Wire::Fresh, batch, done: 0 });
+    }
+
+    /// Makes up to `entries_max` entries ready to be written on a channel that is open: numbers their delivery
+    /// tags and frames anew what an earlier channel may have carried.
+    pub fn prepare(&mut self, frame_max: u32, entries_max: usize) {
+        let end = (self.wire + entries_max).min(self.entries.len());
+        for index in self.wire..end {
+            let entry = &mut self.entries[index];
+            match entry.wire {
+                Wire::Tagged(_) => continue,
+                Wire::Fresh => {}
+                Wire::Stale => {
+                    self.memory_bytes -= entry.batch.memory_bytes();
+                    let (repeated, failed) = entry.frame_again(frame_max);
+                    self.memory_bytes += entry.batch.memory_bytes();
+                    self.stats.repeated += repeated;
+                    self.stats.unframeable += failed;
+                    self.stats.confirmed += failed;
+                }
+            }
+            entry.wire = Wire::Tagged(self.next_tag);
+            self.next_tag += entry.batch.records.len() as u64;
+        }
+    }
+
+    /// The bytes to write next, in order: what [`Outbox::prepare`] has made ready.
+    pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
+        self.entries
+            .range(self.wire..)
+            .take_while(|entry| matches!(entry.wire, Wire::Tagged(_)))
+            .enumerate()
+            .map(|(place, entry)| if place == 0 { &entry.batch.bytes[self.offset..] } else { &entry.batch.bytes[..] })
+    }
+
+    /// Whether bytes wait to be written.
+    pub fn has_unwritten(&self) -> bool {
+        self.wire < self.entries.len()
+    }
+
+    /// Whether a publish is written in part, so that nothing else may be written before its rest.
+    pub fn is_mid_batch(&self) -> bool {
+        self.offset > 0
+    }
+
+    /// Counts `count` bytes of [`Outbox::slices`] as written.
+    ///
+    /// # Panics
+    /// When more is counted than was ready.
+    pub fn advance(&mut self, mut count: usize, report: impl FnMut(Progress)) {
+        while let Some(entry) = self.entries.get(self.wire)
+            && matches!(entry.wire, Wire::Tagged(_))
+        {
+            let left = entry.batch.bytes.len() - self.offset;
+            if count < left {
+                self.offset += count;
+                count = 0;
+                break;
+            }
+            count -= left;
+            self.offset = 0;
+            self.wire += 1;
+        }
+        assert_eq!(count, 0, "wrote more than was ready");
+        self.pop(report);
+    }
+
+    /// The broker confirmed `tag`, or with `multiple` everything up to it.
+    pub fn confirm(&mut self, tag: u64, multiple: bool, report: impl FnMut(Progress)) {
+        let mut known = 0;
+        if multiple {
+            for entry in &mut self.entries {
+                let Wire::Tagged(first) = entry.wire else { break };
+                if first > tag {
+                    break;
+                }
+                let count = usize::try_from(tag - first + 1).unwrap_or(usize::MAX).min(entry.batch.records.len());
+                for record in &mut entry.batch.records[..count] {
+                    known += u64::from(!record.confirmed);
+                    record.confirmed = true;
+                }
+            }
+        } else {
+            let after = self.entries.partition_point(|entry| matches!(entry.wire, Wire::Tagged(first) if first <= tag));
+            // Entries without records (all confirmed before a repeat) share their first tag with the next one;
+            // the last entry that begins at or before the tag is the one that holds it.
+            if let Some(entry) = after.checked_sub(1).and_then(|index| self.entries.get_mut(index))
+                && let Wire::Tagged(first) = entry.wire
+                && let Some(record) =
+                    usize::try_from(tag - first).ok().and_then(|place| entry.batch.records.get_mut(place))
+                && !record.confirmed
+            {
+                record.confirmed = true;
+                known = 1;
+            }
+        }
+        if known == 0 {
+            self.stats.confirms_unknown += 1;
+        }
+        self.stats.confirmed += known;
+        self.pop(report);
+    }
+
+    /// The publish channel is gone: everything that was on the wire has to go out again, in its old order.
+    pub fn rewind(&mut self) {
+        for (index, entry) in self.entries.iter_mut().enumerate() {
+            let touched = index < self.wire || (index == self.wire && self.offset > 0);
+            if let Wire::Tagged(_) = entry.wire {
+                entry.wire = if touched { Wire::Stale } else { Wire::Fresh };
+            }
+        }
+        self.wire = 0;
+        self.offset = 0;
+        self.next_tag = 1;
+    }
+
+    /// Drops the confirmed head of the queue and reports how far each shard has come.
+    fn pop(&mut self, mut report: impl FnMut(Progress)) {
+        while let Some(entry) = self.entries.front_mut() {
+            let records = &entry.batch.records;
+            let before = entry.done;
+            while records.get(entry.done).is_some_and(|record| record.confirmed) {
+                entry.done += 1;
+            }
+            // The highest seq, as a record without one says nothing. Sessions change within a batch only
+            // forwards, so the last record of the run names the right one.
+            let reached = records[before..entry.done].iter().rev().find(|record| record.seq > 0);
+            if let Some(record) = reached {
+                report(Progress { shard: entry.shard, session: record.session, seq: record.seq });
+            }
+            if entry.done < records.len() || self.wire == 0 {
+                return;
+            }
+            self.memory_bytes -= entry.batch.memory_bytes();
+            self.wire -= 1;
+            if let Some(entry) = self.entries.pop_front() {
+                self.put_spare(entry.batch);
+            }
+        }
+    }
+}
+
+impl Entry {
+    /// Frames what is not confirmed anew, with the mark. Returns how many publishes go out again, and how many
+    /// could not be framed.
+    fn frame_again(&mut self, frame_max: u32) -> (u64, u64) {
+        let old = std::mem::take(&mut self.batch);
+        let mut start = 0;
+        let mut failed = 0;
+        self.batch.bytes.reserve(old.bytes.len());
+        for record in &old.records {
+            let message = old.bytes.get(start..record.end).unwrap_or_default();
+            start = record.end;
+            if record.confirmed {
+                continue;
+            }
+            let length = self.batch.bytes.len();
+            if reframe_as_repeat(message, frame_max, &mut self.batch.bytes).is_err() {
+                self.batch.bytes.truncate(length);
+                failed += 1;
+                continue;
+            }
+            self.batch.records.push(Record { end: self.batch.bytes.len(), ..*record });
+        }
+        self.done = 0;
+        (self.batch.records.len() as u64, failed)
+    }
+}
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;

@@ -1,0 +1,373 @@
+//! A cluster's link to the broker: dial, TLS, the AMQP client machine, and what waits to be written.
+//!
+//! A link that fails is made anew with backoff, by the next URI in turn; what was not confirmed goes out again.
+//! Here are the bytes; what the events mean to shards and workers is in [`super::home`] and [`super::workers`].
+
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::amqp::client::{self, Client};
+use crate::amqp::uri::Uri;
+use crate::base::Buf;
+use crate::reactor::{Fill, Socket};
+use crate::relay::Outbox;
+use crate::stream::tls::TlsSession;
+
+use super::backoff::Backoff;
+use super::dial::Dial;
+
+/// How many batches one write gathers at most. Linux takes 1024 slices; past some dozens of batches of up to
+/// 256 KiB the socket's buffer is full anyway.
+const SLICES_MAX: usize = 64;
+
+/// How much is read from a broker before others have their turn.
+const READ_BYTES: usize = 64 * 1024;
+
+/// How many control bytes (acknowledgements, answers, heartbeats) wait for a socket before the client keeps more.
+const CONTROL_BYTES_MAX: usize = 64 * 1024;
+
+/// How much ciphertext waits for a socket before encryption pauses.
+const CIPHERTEXT_BYTES_MAX: usize = 256 * 1024;
+
+const RETRY_FIRST: Duration = Duration::from_millis(250);
+const RETRY_CAP: Duration = Duration::from_secs(15);
+
+/// Where the link stands.
+pub enum Link {
+    /// Waiting for the next attempt.
+    Down {
+        /// When that is.
+        retry_at: Instant,
+    },
+    /// Resolving or connecting.
+    Dialing(Dial),
+    /// Connected.
+    Up(Box<Up>),
+    /// Stopped for good.
+    Closed,
+}
+
+/// A link that has a socket.
+pub struct Up {
+    /// The AMQP machine.
+    pub client: Client,
+    wire: Wire,
+    input: Buf,
+    plain: Buf,
+    control: Vec<u8>,
+    control_written: usize,
+}
+
+/// The way out to the broker: a socket, with TLS or without.
+struct Wire {
+    socket: Socket,
+    tls: Option<TlsSession>,
+    ciphertext: Vec<u8>,
+    ciphertext_written: usize,
+}
+
+/// One cluster on its home thread.
+pub struct Cluster {
+    /// The cluster's number, from 1.
+    pub number: u32,
+    /// Its shards' ids.
+    pub shards: Range<u32>,
+    /// The slots of its shards on this thread.
+    pub slots: Range<usize>,
+    /// What is published and not confirmed.
+    pub outbox: Outbox,
+    /// The link.
+    pub link: Link,
+    /// Counts the connections.
+    pub generation: u32,
+    /// Publishes may be written.
+    pub publish_ready: bool,
+    /// The broker asked to hold publishes back (`connection.blocked`).
+    pub blocked: bool,
+    /// Readers of this cluster's shards are stopped.
+    pub paused: bool,
+    /// Something waits to be written, as far as is known.
+    pub dirty: bool,
+    /// Its shards have been started.
+    pub started: bool,
+    /// The largest frame that the broker takes.
+    pub frame_max: u32,
+    /// Declare the incoming queue durable: the broker refused a transient one.
+    pub queue_durable: bool,
+    /// How often the link was lost.
+    pub links_lost: u64,
+    uris: Arc<[Uri]>,
+    uri: usize,
+    backoff: Backoff,
+}
+
+/// The largest frame before the broker has said its own: RabbitMQ's default.
+pub const FRAME_MAX_DEFAULT: u32 = 131_072;
+
+impl Cluster {
+    /// A cluster that dials at `now`.
+    pub fn new(
+        number: u32,
+        shards: Range<u32>,
+        slots: Range<usize>,
+        outbox_bytes_max: usize,
+        uris: Arc<[Uri]>,
+        now: Instant,
+        seed: u64,
+    ) -> Cluster {
+        Cluster {
+            number,
+            shards,
+            slots,
+            outbox: Outbox::new(outbox_bytes_max),
+            link: Link::Down { retry_at: now },
+            generation: 0,
+            publish_ready: false,
+            blocked: false,
+            paused: false,
+            dirty: false,
+            started: false,
+            frame_max: FRAME_MAX_DEFAULT,
+            queue_durable: false,
+            links_lost: 0,
+            uris,
+            uri: 0,
+            backoff: Backoff::new(RETRY_FIRST, RETRY_CAP, seed),
+        }
+    }
+
+    /// The broker that is or will be dialed.
+    pub fn uri(&self) -> &Uri {
+        &self.uris[self.uri]
+    }
+
+    /// Gives the link up and plans the next attempt. Publishes under way count as perhaps arrived.
+    pub fn lose_link(&mut self, now: Instant) -> Duration {
+        let wait = self.backoff.next_wait();
+        self.uri = (self.uri + 1) % self.uris.len();
+        self.links_lost += 1;
+        self.drop_link(Link::Down { retry_at: now + wait });
+        wait
+    }
+
+    /// Drops the link and takes `next` in its place.
+    pub fn drop_link(&mut self, next: Link) {
+        self.link = next;
+        self.publish_ready = false;
+        self.blocked = false;
+        self.outbox.rewind();
+    }
+
+    /// The publish channel is open: everything unconfirmed may go out.
+    pub fn open_publishing(&mut self, frame_max: u32) {
+        self.outbox.rewind();
+        self.frame_max = frame_max;
+        self.publish_ready = true;
+        self.backoff.reset();
+    }
+
+    /// When the link wants to be woken.
+    pub fn deadline(&self) -> Option<Instant> {
+        match &self.link {
+            Link::Down { retry_at } => Some(*retry_at),
+            Link::Dialing(dial) => dial.deadline,
+            Link::Up(up) => up.client.poll_timeout(),
+            Link::Closed => None,
+        }
+    }
+
+    /// Writes what the client and the outbox have, as far as the socket takes it.
+    ///
+    /// # Errors
+    /// When the connection broke.
+    pub fn flush(&mut self, mut report: impl FnMut(crate::relay::Progress)) -> io::Result<()> {
+        let Link::Up(up) = &mut self.link else { return Ok(()) };
+        let publishing = self.publish_ready && !self.blocked;
+        loop {
+            up.collect_control();
+            if publishing {
+                self.outbox.prepare(self.frame_max, SLICES_MAX);
+            }
+            let control = &up.control[up.control_written..];
+            let (mut wanted, mut first_batch) = (0, 0);
+            let written = {
+                let mut slices = [IoSlice::new(&[]); SLICES_MAX + 1];
+                let mut count = 0;
+                let mut add = |bytes| {
+                    slices[count] = IoSlice::new(bytes);
+                    count += 1;
+                    wanted += slices[count - 1].len();
+                };
+                let mut batches = self.outbox.slices();
+                // Control frames go out between publishes, never within one. A publish that was begun is finished
+                // even when the broker says `blocked`: it reads on for that long.
+                if self.outbox.is_mid_batch()
+                    && let Some(rest) = batches.next()
+                {
+                    first_batch = rest.len();
+                    add(rest);
+                }
+                if !control.is_empty() {
+                    add(control);
+                }
+                if publishing {
+                    batches.take(SLICES_MAX - 1).for_each(&mut add);
+                }
+                up.wire.write(&slices[..count])?
+            };
+            let from_first = written.min(first_batch);
+            let from_control = (written - from_first).min(control.len());
+            up.control_written += from_control;
+            if written > from_control {
+                self.outbox.advance(written - from_control, &mut report);
+            }
+            if written < wanted || wanted == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Up {
+    /// A link over a socket that has just connected.
+    pub fn new(socket: Socket, client: Client, tls: Option<TlsSession>) -> Up {
+        Up {
+            client,
+            wire: Wire { socket, tls, ciphertext: Vec::new(), ciphertext_written: 0 },
+            input: Buf::with_capacity(READ_BYTES),
+            plain: Buf::default(),
+            control: Vec::new(),
+            control_written: 0,
+        }
+    }
+
+    /// The socket.
+    pub fn socket(&mut self) -> &mut Socket {
+        &mut self.wire.socket
+    }
+
+    /// Reads once and hands the bytes to the client. Returns whether more may follow at once.
+    ///
+    /// # Errors
+    /// Why the link has to be given up, in words.
+    pub fn read(&mut self, now: Instant) -> Result<bool, LinkError> {
+        if !self.wire.socket.is_readable() {
+            return Ok(false);
+        }
+        if self.input.spare().is_empty() {
+            // The client takes whole frames out; a frame above its frame_max it refuses. So there is room, or
+            // the frame is legal and larger than the window.
+            self.input.reserve(READ_BYTES);
+        }
+        match self.wire.socket.fill(self.input.spare()).map_err(LinkError::Io)? {
+            Fill::Bytes(count) => self.input.commit(count),
+            Fill::Blocked => return Ok(false),
+            Fill::Ended => {
+                // Why it ended may stand in what came before the end; the client has seen all of that.
+                return Err(LinkError::Amqp(self.client.link_lost()));
+            }
+        }
+        match &mut self.wire.tls {
+            None => self.client.receive(now, &mut self.input).map_err(LinkError::Amqp)?,
+            Some(tls) => loop {
+                tls.receive(&mut self.input).map_err(|error| LinkError::Tls(error.to_string()))?;
+                let count = tls.plaintext().len();
+                self.plain.extend(tls.plaintext());
+                tls.consume(count);
+                self.client.receive(now, &mut self.plain).map_err(LinkError::Amqp)?;
+                if count == 0 {
+                    break;
+                }
+            },
+        }
+        Ok(self.wire.socket.is_readable())
+    }
+
+    fn collect_control(&mut self) {
+        if self.control_written == self.control.len() {
+            self.control.clear();
+            self.control_written = 0;
+        }
+        // A broker that does not read must not make this grow; the client bounds what waits in it.
+        if self.control.len() < CONTROL_BYTES_MAX {
+            self.client.transmit(&mut self.control);
+        }
+    }
+}
+
+impl Wire {
+    /// Writes plaintext slices, through TLS where the link has it. Returns how much of them was taken.
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else {
+            if slices.is_empty() || !self.socket.is_writable() {
+                return Ok(0);
+            }
+            return self.socket.write(slices);
+        };
+        let mut taken = 0;
+        for slice in slices {
+            if self.ciphertext.len() - self.ciphertext_written >= CIPHERTEXT_BYTES_MAX {
+                break;
+            }
+            // What TLS takes at once is bounded by its own buffer; the rest follows in the next round.
+            let count = tls.send(slice);
+            tls.transmit(&mut self.ciphertext);
+            taken += count;
+            if count < slice.len() {
+                break;
+            }
+        }
+        tls.transmit(&mut self.ciphertext);
+        while self.ciphertext_written < self.ciphertext.len() && self.socket.is_writable() {
+            let rest = IoSlice::new(&self.ciphertext[self.ciphertext_written..]);
+            self.ciphertext_written += self.socket.write(&[rest])?;
+        }
+        if self.ciphertext_written == self.ciphertext.len() {
+            self.ciphertext.clear();
+            self.ciphertext_written = 0;
+        }
+        Ok(taken)
+    }
+}
+
+/// Why a link was lost.
+#[derive(Debug)]
+pub enum LinkError {
+    /// The system said so.
+    Io(io::Error),
+    /// The encrypted stream is broken or not to be trusted.
+    Tls(String),
+    /// The protocol was broken, or the broker said why it closed.
+    Amqp(crate::amqp::Error),
+}
+
+impl std::fmt::Display for LinkError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LinkError::Io(error) => write!(f, "{error}"),
+            LinkError::Tls(error) => write!(f, "TLS: {error}"),
+            LinkError::Amqp(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+/// What every cluster's client is told, but for names.
+pub fn client_options(cluster: &Cluster) -> client::Options {
+    let uri = cluster.uri();
+    client::Options {
+        exchange: crate::relay::topology::exchange(cluster.number),
+        queue: crate::relay::topology::incoming_queue(cluster.number),
+        binding_keys: vec![
+            crate::relay::topology::QUERY_KEY.to_owned(),
+            crate::relay::topology::COMMAND_KEY.to_owned(),
+        ],
+        queue_durable: cluster.queue_durable,
+        vhost: uri.vhost.clone(),
+        user: uri.user.clone(),
+        password: uri.password.clone(),
+        connection_name: format!("rateway cluster {}", cluster.number),
+        ..client::Options::default()
+    }
+}

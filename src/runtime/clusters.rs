@@ -1,0 +1,197 @@
+//! What a home does for its clusters: dials their brokers, passes on what the AMQP machine reports, and stops and
+//! starts the reading of their shards.
+
+use crate::amqp::{self, Client, Event};
+use crate::gateway::shard::Input;
+use crate::relay::{Progress, TaskInput};
+use crate::stream::tls::TlsSession;
+
+use super::cluster::{Link, LinkError, Up, client_options};
+use super::dial::Dial;
+use super::home::{Home, Reactor};
+use super::key::{Key, Owner, next_generation};
+use super::shard_slot::ShardSlot;
+
+impl Home {
+    pub(super) fn arm_cluster(&self, reactor: &mut Reactor, index: usize) {
+        reactor.timers.set(Key::timer(Owner::Cluster, index), self.clusters[index].deadline());
+    }
+
+    pub(super) fn link_lost(&mut self, reactor: &mut Reactor, index: usize, error: &LinkError) {
+        let cluster = &mut self.clusters[index];
+        if let LinkError::Amqp(error) = error
+            && error.consequence().recovery == amqp::Recovery::ReconnectDurable
+        {
+            cluster.queue_durable = true;
+        }
+        let uri = cluster.uri().to_string();
+        let wait = cluster.lose_link(reactor.turn.now);
+        let waiting = cluster.outbox.unconfirmed();
+        log::warn!(
+            cluster = cluster.number;
+            "broker {uri}: {error}; {waiting} events wait for it, trying again in {} ms", wait.as_millis()
+        );
+        self.arm_cluster(reactor, index);
+    }
+
+    pub(super) fn cluster_deadline(&mut self, reactor: &mut Reactor, index: usize) {
+        let now = reactor.turn.now;
+        let cluster = &mut self.clusters[index];
+        match &mut cluster.link {
+            Link::Down { retry_at } if *retry_at <= now => {
+                cluster.generation = next_generation(cluster.generation);
+                let token = Key { owner: Owner::Cluster, generation: cluster.generation, index }.pack();
+                let (host, port) = (cluster.uri().host.clone(), cluster.uri().port);
+                cluster.link = Link::Dialing(Dial::new(token));
+                self.resolve(reactor, &host, port, token);
+            }
+            Link::Dialing(dial) => {
+                if dial.deadline.is_some_and(|at| at <= now)
+                    && let Err(error) = dial.attempt_timed_out(reactor.registry(), now)
+                {
+                    return self.link_lost(reactor, index, &LinkError::Io(error));
+                }
+            }
+            Link::Up(up) => {
+                if let Err(error) = up.client.handle_deadline(now) {
+                    return self.link_lost(reactor, index, &LinkError::Amqp(error));
+                }
+                return self.client_events(reactor, index);
+            }
+            Link::Down { .. } | Link::Closed => {}
+        }
+        self.arm_cluster(reactor, index);
+    }
+
+    pub(super) fn poll_cluster_dial(&mut self, reactor: &mut Reactor, index: usize) {
+        let cluster = &mut self.clusters[index];
+        let Link::Dialing(dial) = &mut cluster.link else { return };
+        match dial.poll(reactor.registry(), reactor.turn.now) {
+            Ok(None) => {}
+            Ok(Some(socket)) => {
+                let tls = match cluster.uri().tls.then(|| TlsSession::new(&self.shared.amqp_tls, &cluster.uri().host)) {
+                    None => None,
+                    Some(Ok(tls)) => Some(tls),
+                    Some(Err(error)) => {
+                        return self.link_lost(reactor, index, &LinkError::Tls(error.to_string()));
+                    }
+                };
+                let client = Client::new(client_options(cluster), reactor.turn.now);
+                cluster.link = Link::Up(Box::new(Up::new(socket, client, tls)));
+                // The protocol header, or the client hello, waits to be written.
+                self.dirty_cluster(index);
+            }
+            Err(error) => return self.link_lost(reactor, index, &LinkError::Io(error)),
+        }
+        self.arm_cluster(reactor, index);
+    }
+
+    /// Reads from a broker. Returns whether more is to be read at once.
+    pub(super) fn read_cluster(&mut self, reactor: &mut Reactor, index: usize) -> bool {
+        let Link::Up(up) = &mut self.clusters[index].link else { return false };
+        match up.read(reactor.turn.now) {
+            Ok(more) => {
+                self.client_events(reactor, index);
+                more
+            }
+            Err(error) => {
+                // What was understood before the fault counts, confirms above all.
+                self.client_events(reactor, index);
+                self.link_lost(reactor, index, &error);
+                false
+            }
+        }
+    }
+
+    pub(super) fn client_events(&mut self, reactor: &mut Reactor, index: usize) {
+        loop {
+            let cluster = &mut self.clusters[index];
+            let Link::Up(up) = &mut cluster.link else { return };
+            let Some(event) = up.client.poll_event() else { break };
+            let number = cluster.number;
+            match event {
+                Event::Confirm { delivery_tag, multiple } => {
+                    let shards = &mut self.shards;
+                    cluster.outbox.confirm(delivery_tag, multiple, |progress| note_progress(shards, progress));
+                }
+                Event::Nack { .. } => {
+                    // The broker could not take a message. Only a new life of the channel keeps the order: all
+                    // that is unconfirmed goes out again.
+                    log::warn!(cluster = number; "the broker refused a publish (nack); publishing again from there");
+                    cluster.publish_ready = false;
+                    up.client.reopen_publish_channel();
+                }
+                Event::PublishReady { frame_max } => {
+                    let waiting = cluster.outbox.unconfirmed();
+                    cluster.open_publishing(frame_max);
+                    let broker = cluster.uri().to_string();
+                    log::info!(cluster = number; "publishing to {broker}, {waiting} events waiting");
+                    self.start_shards(reactor, index);
+                }
+                Event::PublishChannelLost { code, text } => {
+                    cluster.publish_ready = false;
+                    log::warn!(cluster = number; "the broker closed the publish channel: {code} {text}");
+                }
+                Event::Blocked { reason } => {
+                    cluster.blocked = true;
+                    log::warn!(cluster = number; "the broker takes no publishes for now: {reason}");
+                }
+                Event::Unblocked => {
+                    cluster.blocked = false;
+                    log::info!(cluster = number; "the broker takes publishes again");
+                }
+                Event::Delivery(delivery) => self.delivery(reactor, index, delivery),
+                Event::BadDelivery(why) => {
+                    self.workers.ignored += 1;
+                    log::warn!(cluster = number; "ignored a worker's message: {why}");
+                }
+                Event::Notice(text) => log::warn!(cluster = number; "{text}"),
+                Event::Closed => cluster.drop_link(Link::Closed),
+            }
+        }
+        self.dirty_cluster(index);
+        self.pause_or_go_on(reactor, index);
+        self.arm_cluster(reactor, index);
+    }
+
+    /// The exchange, the queue and its bindings stand: the cluster's shards may begin.
+    pub(super) fn start_shards(&mut self, reactor: &mut Reactor, index: usize) {
+        if std::mem::replace(&mut self.clusters[index].started, true) {
+            return;
+        }
+        for slot in self.clusters[index].slots.clone() {
+            let deadline = self.shards[slot].task.as_ref().and_then(|task| task.shard.poll_timeout());
+            reactor.timers.set(Key::timer(Owner::Shard, slot), deadline);
+            self.spawn(reactor, slot);
+        }
+    }
+
+    /// Stops or starts the reading of a cluster's shards as its outbox fills and drains.
+    pub(super) fn pause_or_go_on(&mut self, reactor: &mut Reactor, index: usize) {
+        let cluster = &mut self.clusters[index];
+        let paused = if cluster.paused { !cluster.outbox.has_room() } else { cluster.outbox.is_full() };
+        if paused == cluster.paused {
+            return;
+        }
+        cluster.paused = paused;
+        self.shared.pauses(paused);
+        let (number, bytes) = (cluster.number, cluster.outbox.memory_bytes());
+        log::debug!(cluster = number; "outbox at {bytes} bytes: reading is {}", if paused { "stopped" } else { "on" });
+        for slot in cluster.slots.clone() {
+            self.shards[slot].inputs.push(TaskInput::Shard(Input::ReadPaused(paused)));
+            if let Some(task) = &mut self.shards[slot].task {
+                task.may_publish = !paused;
+                self.shards[slot].wants_bytes = self.shards[slot].task.as_ref().is_some_and(|task| task.wants_bytes());
+            }
+            self.queue_readable(slot);
+            self.spawn(reactor, slot);
+        }
+    }
+}
+
+/// Remembers how far a shard's events are confirmed; its task is told when it runs next.
+pub(super) fn note_progress(shards: &mut [ShardSlot], progress: Progress) {
+    if let Some(slot) = shards.get_mut(progress.shard as usize) {
+        slot.confirmed = Some((progress.session, progress.seq));
+    }
+}

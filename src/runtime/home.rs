@@ -1,0 +1,386 @@
+//! What lives on one thread: its clusters, the sockets of their shards, and on thread 0 the identify queue.
+//!
+//! ```text
+//! shard socket -> window -> task (here or on a thief) -> batch -> cluster outbox -> broker socket
+//! broker socket -> client -> confirms -> outbox; deliveries -> commands -> task -> shard socket
+//! ```
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::base::{Buf, Rng};
+use crate::gateway::shard::{Input, Shard, State};
+use crate::reactor::{self, Outcome, Readiness, Resolver, Turn};
+use crate::relay::{Framing, ShardTask, TaskInput};
+
+use super::cluster::{self, Cluster, LinkError};
+use super::clusters::note_progress;
+use super::key::{Key, Owner};
+use super::permits::{Permits, Wish};
+use super::shard_slot::{self, ShardSlot, WINDOW_BYTES};
+use super::shared::Shared;
+use super::workers::Workers;
+
+/// What threads tell each other.
+pub enum Message {
+    /// The resolver's answer for the dial with this token.
+    Resolved(usize, io::Result<Vec<SocketAddr>>),
+    /// To the thread of the identify queue.
+    Permits(Wish),
+    /// To a shard's thread: the shard of this ticket may identify.
+    Permit(u64),
+    /// Stop; with `end_sessions` the sessions are given up.
+    Stop {
+        /// Close with 1000 rather than 4000.
+        end_sessions: bool,
+    },
+}
+
+pub(super) type Reactor = reactor::Reactor<ShardTask, Message>;
+
+/// How many windows a thread reads per turn: bounds its memory and the length of a turn.
+pub(super) const WINDOWS_PER_TURN: usize = 32;
+
+/// How often the state of things is logged.
+const STATUS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long a stopping shard may take to say goodbye; its machine's own close timeout is shorter.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Timers of the thread itself.
+const TIMER_STATUS: usize = 0;
+pub(super) const TIMER_PERMITS: usize = 1;
+const TIMER_STOP: usize = 2;
+
+/// One thread's share of the process.
+pub struct Home {
+    pub(super) thread: usize,
+    pub(super) shared: Arc<Shared>,
+    pub(super) resolver: Resolver,
+    pub(super) clusters: Vec<Cluster>,
+    pub(super) shards: Vec<ShardSlot>,
+    pub(super) permits: Option<Permits>,
+    pub(super) workers: Workers,
+    pub(super) readable: VecDeque<usize>,
+    pub(super) windows: Vec<Buf>,
+    pub(super) dirty_shards: Vec<usize>,
+    readable_clusters: Vec<usize>,
+    dirty_clusters: Vec<usize>,
+    stopping: bool,
+    gave_up: bool,
+    reported: u64,
+    pub(super) rng: Rng,
+}
+
+impl Home {
+    /// The home of `thread` with the clusters that fall to it.
+    pub fn new(
+        thread: usize,
+        shared: Arc<Shared>,
+        resolver: Resolver,
+        permits: Option<Permits>,
+        turn: Turn,
+        seed: u64,
+    ) -> Home {
+        let mut rng = Rng::new(seed);
+        let mut clusters = Vec::new();
+        let mut next_slot = 0;
+        for (_, plan) in shared.clusters_of(thread) {
+            let slots = next_slot..next_slot + plan.shards.len();
+            next_slot = slots.end;
+            let share = shared.outbox_bytes_max();
+            let uris = shared.uris.clone();
+            clusters.push(Cluster::new(plan.number, plan.shards.clone(), slots, share, uris, turn.now, rng.next_u64()));
+        }
+        Home {
+            thread,
+            shared,
+            resolver,
+            clusters,
+            shards: Vec::new(),
+            permits,
+            workers: Workers::default(),
+            readable: VecDeque::new(),
+            windows: Vec::new(),
+            dirty_shards: Vec::new(),
+            readable_clusters: Vec::new(),
+            dirty_clusters: Vec::new(),
+            stopping: false,
+            gave_up: false,
+            reported: 0,
+            rng,
+        }
+    }
+
+    /// Sets the first timers and makes the slots. Shards begin when their cluster's exchange stands.
+    pub fn start(&mut self, reactor: &mut Reactor) {
+        let now = reactor.turn.now;
+        for index in 0..self.clusters.len() {
+            let (ids, number) = (self.clusters[index].shards.clone(), self.clusters[index].number);
+            let exchange: Arc<str> = crate::relay::topology::exchange(number).into();
+            for shard_id in ids {
+                let framing = Framing {
+                    exchange: exchange.clone(),
+                    frame_max: cluster::FRAME_MAX_DEFAULT,
+                    ready_secrets: self.shared.ready_secrets,
+                    persistent: self.shared.persistent,
+                };
+                let start_at = now + self.shared.start_delay(shard_id);
+                let options = self.shared.shard_options.clone();
+                let shard = Shard::new(options, shard_id, self.rng.next_u64(), start_at, None);
+                let task =
+                    ShardTask::new(self.thread, self.shards.len(), shard, framing, self.shared.task_options.clone());
+                self.shards.push(ShardSlot::new(shard_id, index, Box::new(task)));
+            }
+            self.arm_cluster(reactor, index);
+        }
+        reactor.timers.set(Key::timer(Owner::Thread, TIMER_STATUS), Some(now + STATUS_INTERVAL));
+    }
+
+
+    /// Remembers to write what a cluster's link has when the turn ends.
+    pub(super) fn dirty_cluster(&mut self, index: usize) {
+        if !std::mem::replace(&mut self.clusters[index].dirty, true) {
+            self.dirty_clusters.push(index);
+        }
+    }
+
+    fn stop(&mut self, reactor: &mut Reactor, end_sessions: bool) {
+        if std::mem::replace(&mut self.stopping, true) {
+            return;
+        }
+        let deadline = reactor.turn.now + self.shared.stop_timeout.max(GOODBYE_TIMEOUT);
+        reactor.timers.set(Key::timer(Owner::Thread, TIMER_STOP), Some(deadline));
+        for index in 0..self.clusters.len() {
+            self.clusters[index].started = true;
+            for slot in self.clusters[index].slots.clone() {
+                self.tell(reactor, slot, TaskInput::Shard(Input::Stop { end_session: end_sessions }));
+            }
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        let quiet = |slot: &ShardSlot| {
+            slot.task.is_some() && matches!(slot.state, State::Stopped | State::Fatal) && !slot.has_outgoing()
+        };
+        self.gave_up
+            || (self.shards.iter().all(quiet) && self.clusters.iter().all(|cluster| cluster.outbox.is_empty()))
+    }
+
+    fn log_status(&mut self) {
+        let up = self.shards.iter().filter(|slot| slot.state == State::Active).count();
+        let sum = |part: fn(&Cluster) -> u64| self.clusters.iter().map(part).sum::<u64>();
+        let published = sum(|cluster| cluster.outbox.stats.published);
+        let unconfirmed = sum(|cluster| cluster.outbox.unconfirmed());
+        let bytes = sum(|cluster| cluster.outbox.memory_bytes() as u64);
+        let events = published - std::mem::replace(&mut self.reported, published);
+        if !self.shards.is_empty() {
+            log::info!(
+                "{up} of {} shards up; {events} events in the last minute, {unconfirmed} unconfirmed ({} KiB)",
+                self.shards.len(),
+                bytes / 1024
+            );
+        }
+    }
+}
+
+impl reactor::Home for Home {
+    type Task = ShardTask;
+    type Message = Message;
+
+    fn on_ready(&mut self, reactor: &mut Reactor, token: usize, ready: Readiness) {
+        let Key { owner, generation, index } = Key::unpack(token);
+        match owner {
+            Owner::Shard => {
+                let Some(slot) = self.shards.get_mut(index).filter(|slot| slot.generation == generation) else {
+                    return;
+                };
+                match &mut slot.link {
+                    shard_slot::Link::Closed => {}
+                    shard_slot::Link::Dialing(dial, _) => {
+                        dial.note(ready);
+                        self.poll_shard_dial(reactor, index);
+                    }
+                    shard_slot::Link::Open(socket) => {
+                        socket.note(ready);
+                        if slot.has_outgoing() {
+                            self.dirty_shards.push(index);
+                        }
+                        self.queue_readable(index);
+                    }
+                }
+            }
+            Owner::Cluster => {
+                let Some(cluster) = self.clusters.get_mut(index).filter(|cluster| cluster.generation == generation)
+                else {
+                    return;
+                };
+                match &mut cluster.link {
+                    cluster::Link::Dialing(dial) => {
+                        dial.note(ready);
+                        self.poll_cluster_dial(reactor, index);
+                    }
+                    cluster::Link::Up(up) => {
+                        up.socket().note(ready);
+                        if ready.readable {
+                            self.readable_clusters.push(index);
+                        }
+                        if ready.writable {
+                            self.dirty_cluster(index);
+                        }
+                    }
+                    cluster::Link::Down { .. } | cluster::Link::Closed => {}
+                }
+            }
+            Owner::ShardDial | Owner::Thread => {}
+        }
+    }
+
+    fn on_message(&mut self, reactor: &mut Reactor, message: Message) {
+        match message {
+            Message::Resolved(token, found) => {
+                let (registry, now) = (reactor.registry(), reactor.turn.now);
+                let Key { owner, index, .. } = Key::unpack(token);
+                if owner == Owner::Cluster {
+                    if let cluster::Link::Dialing(dial) = &mut self.clusters[index].link
+                        && dial.token() == token
+                    {
+                        match dial.resolved(registry, now, found) {
+                            Ok(()) => self.arm_cluster(reactor, index),
+                            Err(error) => self.link_lost(reactor, index, &LinkError::Io(error)),
+                        }
+                    }
+                } else if let shard_slot::Link::Dialing(dial, _) = &mut self.shards[index].link
+                    && dial.token() == token
+                {
+                    match dial.resolved(registry, now, found) {
+                        Ok(()) => reactor.timers.set(Key::timer(Owner::ShardDial, index), dial.deadline),
+                        Err(error) => self.dial_failed(reactor, index, &error.to_string()),
+                    }
+                }
+            }
+            Message::Permit(ticket) => self.permitted(reactor, ticket),
+            Message::Permits(wish) => self.to_permits(reactor, wish),
+            Message::Stop { end_sessions } => self.stop(reactor, end_sessions),
+        }
+    }
+
+    fn on_deadline(&mut self, reactor: &mut Reactor, key: usize) {
+        let Key { owner, index, .. } = Key::unpack(key);
+        match owner {
+            // The task looks at its deadline itself whenever it runs; while it is away it will when it is back.
+            Owner::Shard => self.spawn(reactor, index),
+            Owner::Cluster => self.cluster_deadline(reactor, index),
+            Owner::ShardDial => {
+                let (registry, now) = (reactor.registry(), reactor.turn.now);
+                if let shard_slot::Link::Dialing(dial, _) = &mut self.shards[index].link {
+                    match dial.attempt_timed_out(registry, now) {
+                        Ok(()) => reactor.timers.set(key, dial.deadline),
+                        Err(error) => self.dial_failed(reactor, index, &error.to_string()),
+                    }
+                }
+            }
+            Owner::Thread => match index {
+                TIMER_STATUS => {
+                    self.log_status();
+                    reactor.timers.set(key, Some(reactor.turn.now + STATUS_INTERVAL));
+                }
+                TIMER_PERMITS => {
+                    if let Some(permits) = &mut self.permits {
+                        permits.handle_deadline(reactor.turn.now);
+                    }
+                    self.grant(reactor);
+                }
+                _ => {
+                    let unconfirmed: u64 = self.clusters.iter().map(|cluster| cluster.outbox.unconfirmed()).sum();
+                    if unconfirmed > 0 {
+                        log::error!("stopped with {unconfirmed} events that the broker did not confirm");
+                    }
+                    self.gave_up = true;
+                }
+            },
+        }
+    }
+
+    fn fill(&mut self, reactor: &mut Reactor) -> bool {
+        let mut clusters = std::mem::take(&mut self.readable_clusters);
+        clusters.retain(|&index| self.read_cluster(reactor, index));
+        self.readable_clusters.append(&mut clusters);
+        for _ in 0..WINDOWS_PER_TURN {
+            let Some(index) = self.readable.pop_front() else { break };
+            self.shards[index].queued = false;
+            if !self.shards[index].is_readable() {
+                continue;
+            }
+            let window = self.windows.pop().unwrap_or_else(|| Buf::with_capacity(WINDOW_BYTES));
+            self.shards[index].fill(window);
+            self.spawn(reactor, index);
+            self.queue_readable(index);
+        }
+        !self.readable_clusters.is_empty() || !self.readable.is_empty()
+    }
+
+    fn on_task(&mut self, reactor: &mut Reactor, mut task: Box<ShardTask>, outcome: Outcome) {
+        if outcome == Outcome::Panicked {
+            let index = task.slot;
+            log::error!(shard = self.shards[index].shard_id; "a bug in rateway broke this shard's state; it starts anew");
+            self.shared.panicked();
+            task = self.replacement(reactor, &task);
+            self.shards[index].drop_link(reactor.registry());
+        }
+        self.task_returned(reactor, task);
+    }
+
+    fn flush(&mut self, reactor: &mut Reactor) -> bool {
+        let mut dirty = std::mem::take(&mut self.dirty_shards);
+        for index in dirty.drain(..) {
+            self.shards[index].flush();
+            if self.shards[index].ended.is_some() {
+                self.spawn(reactor, index);
+            }
+        }
+        self.dirty_shards = dirty;
+        let mut dirty = std::mem::take(&mut self.dirty_clusters);
+        for index in dirty.drain(..) {
+            self.clusters[index].dirty = false;
+            let shards = &mut self.shards;
+            if let Err(error) = self.clusters[index].flush(|progress| note_progress(shards, progress)) {
+                self.link_lost(reactor, index, &LinkError::Io(error));
+            }
+        }
+        self.dirty_clusters.append(&mut dirty);
+        if self.stopping && self.is_stopped() {
+            self.say_goodbye();
+            return false;
+        }
+        true
+    }
+}
+
+impl Home {
+    /// A fresh task in place of one whose state a panic has spoilt. Its session is lost, its shard identifies.
+    fn replacement(&mut self, reactor: &Reactor, spoilt: &ShardTask) -> Box<ShardTask> {
+        let now: Instant = reactor.turn.now;
+        let slot = &self.shards[spoilt.slot];
+        // A panic that repeats must not become a reconnect storm.
+        let start_at = now + Duration::from_secs(5);
+        let shard =
+            Shard::new(self.shared.shard_options.clone(), slot.shard_id, self.rng.next_u64(), start_at, None);
+        let framing = spoilt.framing.clone();
+        Box::new(ShardTask::new(self.thread, spoilt.slot, shard, framing, self.shared.task_options.clone()))
+    }
+
+    /// Closes the broker connections politely, as far as one write goes.
+    fn say_goodbye(&mut self) {
+        for cluster in &mut self.clusters {
+            if let cluster::Link::Up(up) = &mut cluster.link {
+                up.client.close();
+                // The process ends; a broker that does not take this sees the socket close.
+                let _ = cluster.flush(|_| {});
+            }
+        }
+    }
+}

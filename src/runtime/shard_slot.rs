@@ -1,0 +1,199 @@
+//! A shard on its home thread: its socket, its window, what waits for its task while that is away, and the task
+//! when it is not.
+
+use std::io::IoSlice;
+use std::time::Instant;
+
+use crate::base::Buf;
+use crate::gateway::shard::{Cause, Input, State};
+use crate::reactor::{Fill, Socket};
+use crate::relay::{ShardTask, TaskInput};
+use crate::stream::transport::Endpoint;
+
+use super::dial::Dial;
+
+/// How much of one shard is read before others have their turn; compressed, so several times that in events.
+pub const WINDOW_BYTES: usize = 64 * 1024;
+
+/// How much may wait for a shard's socket. Commands are 4 KiB at most and 120 a minute, so this is reached only
+/// by a peer that does not read while it makes the transport answer (pings, say): the link is given up.
+const OUTGOING_BYTES_MAX: usize = 1024 * 1024;
+
+/// Where a shard's connection stands.
+#[derive(Debug)]
+pub enum Link {
+    /// There is none.
+    Closed,
+    /// Resolving or connecting to the endpoint.
+    Dialing(Dial, Endpoint),
+    /// Connected.
+    Open(Socket),
+}
+
+/// A shard at home.
+pub struct ShardSlot {
+    /// The shard's id.
+    pub shard_id: u32,
+    /// Its cluster's place on this thread.
+    pub cluster: usize,
+    /// Its task, unless it is in a deque or running.
+    pub task: Option<Box<ShardTask>>,
+    /// What the task is to be told when it is back.
+    pub inputs: Vec<TaskInput>,
+    /// The newest progress that the task has not been told: session hash and seq.
+    pub confirmed: Option<(u64, u64)>,
+    /// The connection.
+    pub link: Link,
+    /// Counts the connections.
+    pub generation: u32,
+    /// Bytes read while the task was away or stopped.
+    pub window: Option<Buf>,
+    /// The socket will bring no more than what is in the windows.
+    pub ended: Option<Cause>,
+    /// Whether the slot stands in the list of readable ones.
+    pub queued: bool,
+    /// The machine's state when the task was last at home.
+    pub state: State,
+    /// Whether the task can use bytes, as it said when it was last at home.
+    pub wants_bytes: bool,
+    /// Flow figures when the task was last at home.
+    pub stats: crate::relay::flow::Stats,
+    outgoing: Vec<u8>,
+    written: usize,
+}
+
+impl ShardSlot {
+    /// A slot with its task at home.
+    pub fn new(shard_id: u32, cluster: usize, task: Box<ShardTask>) -> ShardSlot {
+        let state = task.shard.state();
+        ShardSlot {
+            shard_id,
+            cluster,
+            task: Some(task),
+            inputs: Vec::new(),
+            confirmed: None,
+            link: Link::Closed,
+            generation: 0,
+            window: None,
+            ended: None,
+            queued: false,
+            state,
+            wants_bytes: false,
+            stats: Default::default(),
+            outgoing: Vec::new(),
+            written: 0,
+        }
+    }
+
+    /// Whether reading the socket now would bring the shard on.
+    pub fn is_readable(&self) -> bool {
+        match &self.link {
+            Link::Open(socket) => {
+                socket.is_readable() && self.wants_bytes && self.window.is_none() && self.ended.is_none()
+            }
+            _ => false,
+        }
+    }
+
+    /// Reads into `window` until it is full or the socket is empty.
+    pub fn fill(&mut self, mut window: Buf) {
+        if let Link::Open(socket) = &mut self.link {
+            while socket.is_readable() && !window.spare().is_empty() {
+                match socket.fill(window.spare()) {
+                    Ok(Fill::Bytes(count)) => window.commit(count),
+                    Ok(Fill::Blocked) => break,
+                    Ok(Fill::Ended) => {
+                        self.ended = Some(Cause::Ended);
+                        break;
+                    }
+                    Err(error) => {
+                        self.ended = Some(Cause::Io(error.kind()));
+                        break;
+                    }
+                }
+            }
+        }
+        self.window = Some(window);
+    }
+
+    /// Moves what waits into the task, which is at home. Returns whether there is anything for it to do.
+    pub fn load(&mut self, now: Instant) -> bool {
+        let Some(task) = &mut self.task else { return false };
+        if let Some((session, seq)) = self.confirmed.take() {
+            // Told first: a RESUME in the same run has to ask from here.
+            task.inputs.push(TaskInput::Shard(Input::Confirmed { session, seq }));
+        }
+        task.inputs.append(&mut self.inputs);
+        if task.window.is_empty()
+            && let Some(window) = self.window.take()
+        {
+            task.window = window;
+        }
+        if self.window.is_none()
+            && let Some(cause) = self.ended.take()
+        {
+            task.ended = Some(cause);
+        }
+        let usable = task.more || !task.window.is_empty();
+        !task.inputs.is_empty()
+            || (usable && task.wants_bytes())
+            || task.ended.is_some() && !usable
+            || task.shard.poll_timeout().is_some_and(|at| at <= now)
+    }
+
+    /// Takes bytes for the socket from the task. False when more waits than a living peer would leave unread.
+    pub fn queue_outgoing(&mut self, bytes: &mut Vec<u8>) -> bool {
+        if bytes.is_empty() {
+            return true;
+        }
+        if self.outgoing.len() == self.written {
+            self.outgoing.clear();
+            self.written = 0;
+            std::mem::swap(&mut self.outgoing, bytes);
+        } else {
+            self.outgoing.append(bytes);
+        }
+        self.outgoing.len() - self.written <= OUTGOING_BYTES_MAX
+    }
+
+    /// Whether bytes wait for the socket.
+    pub fn has_outgoing(&self) -> bool {
+        self.written < self.outgoing.len()
+    }
+
+    /// Writes what waits, as far as the socket takes it. A failure counts as the end of the connection; what the
+    /// peer has sent before is still read.
+    pub fn flush(&mut self) {
+        let Link::Open(socket) = &mut self.link else { return };
+        while self.written < self.outgoing.len() && socket.is_writable() {
+            match socket.write(&[IoSlice::new(&self.outgoing[self.written..])]) {
+                Ok(count) => self.written += count,
+                Err(error) => {
+                    self.written = self.outgoing.len();
+                    self.ended.get_or_insert(Cause::Io(error.kind()));
+                }
+            }
+        }
+        if self.written == self.outgoing.len() {
+            // IDENTIFY and RESUME carry the token.
+            self.outgoing.fill(0);
+            self.outgoing.clear();
+            self.written = 0;
+        }
+    }
+
+    /// Closes the connection after a last try to write what waits.
+    pub fn drop_link(&mut self, registry: &mio::Registry) {
+        self.flush();
+        if let Link::Open(socket) = &mut self.link {
+            socket.deregister(registry);
+        }
+        self.link = Link::Closed;
+        self.generation = super::key::next_generation(self.generation);
+        self.window = None;
+        self.ended = None;
+        self.wants_bytes = false;
+        self.outgoing = Vec::new();
+        self.written = 0;
+    }
+}

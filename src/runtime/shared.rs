@@ -1,0 +1,110 @@
+//! What all threads of the process read, and the few things that they tell its main thread.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::amqp::uri::Uri;
+use crate::gateway::shard;
+use crate::relay::task::TaskOptions;
+
+/// One cluster as planned: its number and its shards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterPlan {
+    /// From 1.
+    pub number: u32,
+    /// Ids of its shards.
+    pub shards: Range<u32>,
+}
+
+/// Settings and plans, the same for every thread.
+pub struct Shared {
+    /// The clusters of this process.
+    pub clusters: Vec<ClusterPlan>,
+    /// How many threads they are spread over.
+    pub threads: usize,
+    /// All shards of the bot, in whatever process.
+    pub shard_count: u32,
+    /// Discord's identify buckets.
+    pub max_concurrency: u32,
+    /// How far apart two identifies of a bucket are.
+    pub identify_spacing: Duration,
+    /// Brokers, tried in turn.
+    pub uris: Arc<[Uri]>,
+    /// TLS for brokers.
+    pub amqp_tls: Arc<rustls::ClientConfig>,
+    /// For every shard's machine.
+    pub shard_options: Arc<shard::Options>,
+    /// For every shard's task.
+    pub task_options: Arc<TaskOptions>,
+    /// READY keeps its secrets.
+    pub ready_secrets: bool,
+    /// Events outlive a broker restart in durable queues.
+    pub persistent: bool,
+    /// Memory of all outboxes.
+    pub outbox_memory_bytes: usize,
+    /// How long unconfirmed publishes are waited for at the end.
+    pub stop_timeout: Duration,
+    /// Ends the process with an error.
+    pub on_failure: Box<dyn Fn() + Send + Sync>,
+    /// Why.
+    pub failure: Mutex<Option<String>>,
+    /// How often reading was stopped because an outbox was full.
+    pub pauses: AtomicU64,
+    /// How many tasks panicked.
+    pub panics: AtomicU64,
+}
+
+/// How many rounds of identifies ahead of its turn a shard connects. One round would leave a bucket idle for as
+/// long as a connection takes; more would hold connections that Discord sees waiting.
+const ROUNDS_AHEAD: u32 = 2;
+
+impl Shared {
+    /// The clusters whose sockets live on `thread`.
+    pub fn clusters_of(&self, thread: usize) -> impl Iterator<Item = (usize, &ClusterPlan)> {
+        let threads = self.threads;
+        self.clusters.iter().enumerate().filter(move |(index, _)| index % threads == thread)
+    }
+
+    /// The thread that has a shard.
+    pub fn thread_of(&self, shard_id: u32) -> Option<usize> {
+        let index = self.clusters.iter().position(|cluster| cluster.shards.contains(&shard_id))?;
+        Some(index % self.threads)
+    }
+
+    /// How much of the outbox memory one cluster has. Shares are fixed, so that a cluster whose broker is away
+    /// cannot stop the others.
+    pub fn outbox_bytes_max(&self) -> usize {
+        self.outbox_memory_bytes / self.clusters.len().max(1)
+    }
+
+    /// How long after the start a shard connects: so that it is there when its permit is due and not much before.
+    pub fn start_delay(&self, shard_id: u32) -> Duration {
+        let before: u32 = self
+            .clusters
+            .iter()
+            .map(|cluster| (cluster.shards.end.min(shard_id)).saturating_sub(cluster.shards.start))
+            .sum();
+        let round = before / self.max_concurrency.max(1);
+        self.identify_spacing * round.saturating_sub(ROUNDS_AHEAD)
+    }
+
+    /// Ends the process with an error; the first one is told.
+    pub fn fail(&self, why: String) {
+        self.failure.lock().get_or_insert(why);
+        (self.on_failure)();
+    }
+
+    /// Counts a stop of reading.
+    pub fn pauses(&self, paused: bool) {
+        self.pauses.fetch_add(u64::from(paused), Ordering::Relaxed);
+    }
+
+    /// Counts a panic.
+    pub fn panicked(&self) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,146 @@
+//! What workers send over the broker: gateway commands and cache queries, and what they are answered.
+
+use std::collections::HashMap;
+
+use crate::amqp::Delivery;
+use crate::amqp::Answer;
+use crate::gateway::command::Refusal;
+use crate::gateway::shard::Input;
+use crate::reactor;
+use crate::relay::command::{answer_body, route};
+use crate::relay::query::{self, Query};
+use crate::relay::topology::{COMMAND_KEY, QUERY_KEY};
+use crate::relay::{ShardTask, TaskInput};
+
+use super::cluster::Link;
+use super::home::{Home, Message};
+
+type Reactor = reactor::Reactor<ShardTask, Message>;
+
+/// Who waits for the outcome of a command.
+#[derive(Debug)]
+struct Asker {
+    cluster: usize,
+    reply_to: Vec<u8>,
+    correlation_id: Option<Vec<u8>>,
+}
+
+/// Commands under way whose senders want an answer. Bounded by the waiting lists of the shards, as every command
+/// that leaves such a list, by whatever way, is answered and forgotten.
+#[derive(Debug, Default)]
+pub struct Workers {
+    next_id: u64,
+    askers: HashMap<u64, Asker>,
+    /// Messages that were neither a command nor a query that could be understood.
+    pub ignored: u64,
+    /// Commands that were forwarded to Discord.
+    pub forwarded: u64,
+    /// Commands that were refused.
+    pub refused: u64,
+}
+
+impl Home {
+    /// Handles one message of a worker. It is acknowledged in every case: a message that cannot be used will not
+    /// be better for being delivered again.
+    pub(super) fn delivery(&mut self, reactor: &mut Reactor, cluster: usize, delivery: Delivery) {
+        if let Link::Up(up) = &mut self.clusters[cluster].link {
+            up.client.ack(delivery.delivery_tag);
+        }
+        match delivery.routing_key.as_str() {
+            COMMAND_KEY => self.command(reactor, cluster, delivery),
+            QUERY_KEY => self.query(cluster, &delivery),
+            other => {
+                self.workers.ignored += 1;
+                let number = self.clusters[cluster].number;
+                log::warn!(cluster = number; "ignored a message with routing key {other:?}: neither gateway nor cache");
+            }
+        }
+    }
+
+    fn command(&mut self, reactor: &mut Reactor, cluster: usize, delivery: Delivery) {
+        let shards = &self.clusters[cluster].shards;
+        let found = route(&delivery, shards, self.shared.shard_count);
+        let asker = delivery.reply_to.map(|reply_to| Asker {
+            cluster,
+            reply_to,
+            correlation_id: delivery.correlation_id,
+        });
+        let shard_id = match found {
+            Ok(shard_id) => shard_id,
+            Err(error) => {
+                self.workers.refused += 1;
+                log::warn!(cluster = self.clusters[cluster].number; "ignored a gateway command: {error}");
+                if let Some(asker) = asker {
+                    self.answer_command(&asker, Err(&error));
+                }
+                return;
+            }
+        };
+        let Some(slot) = self.slot_of(shard_id) else { return };
+        let id = self.workers.next_id;
+        self.workers.next_id += 1;
+        if let Some(asker) = asker {
+            self.workers.askers.insert(id, asker);
+        }
+        let input = Input::Command { id, json: delivery.body.into_boxed_slice() };
+        self.tell(reactor, slot, TaskInput::Shard(input));
+    }
+
+    /// A shard is done with a command: it went out or was refused.
+    pub(super) fn command_done(&mut self, _: &mut Reactor, id: u64, result: Result<(), Refusal>) {
+        match &result {
+            Ok(()) => self.workers.forwarded += 1,
+            Err(refusal) => {
+                self.workers.refused += 1;
+                log::warn!("refused a gateway command: {refusal}");
+            }
+        }
+        if let Some(asker) = self.workers.askers.remove(&id) {
+            self.answer_command(&asker, result.as_ref().map(|()| ()).map_err(|error| error as _));
+        }
+    }
+
+    fn answer_command(&mut self, asker: &Asker, result: Result<(), &dyn std::fmt::Display>) {
+        let body = answer_body(result);
+        self.answer(asker.cluster, "", &asker.reply_to, asker.correlation_id.as_deref(), None, &body);
+    }
+
+    fn query(&mut self, cluster: usize, delivery: &Delivery) {
+        let number = self.clusters[cluster].number;
+        let reply_to = delivery.reply_to.as_deref();
+        let correlation_id = delivery.correlation_id.as_deref();
+        match Query::parse(&delivery.body) {
+            Ok(query) => {
+                // Nothing is held: every question is a miss, an answer of zero bytes.
+                let exchange = crate::relay::topology::exchange(number);
+                self.answer(cluster, &exchange, query.return_routing_key.as_bytes(), correlation_id, Some(false), b"");
+                if let Some(reply_to) = reply_to {
+                    self.answer(cluster, "", reply_to, correlation_id, Some(false), b"");
+                }
+            }
+            Err(error) => {
+                self.workers.ignored += 1;
+                log::warn!(cluster = number; "ignored a cache query: {error}");
+                if let Some(reply_to) = reply_to {
+                    self.answer(cluster, "", reply_to, correlation_id, Some(false), &query::error_body(&error));
+                }
+            }
+        }
+    }
+
+    fn answer(
+        &mut self,
+        cluster: usize,
+        exchange: &str,
+        routing_key: &[u8],
+        correlation_id: Option<&[u8]>,
+        found: Option<bool>,
+        body: &[u8],
+    ) {
+        // A link that is down has nobody to answer to: exclusive reply queues died with the worker's own link.
+        if let Link::Up(up) = &mut self.clusters[cluster].link {
+            up.client.answer(&Answer { exchange: exchange.as_bytes(), routing_key, correlation_id, found, body });
+            self.dirty_cluster(cluster);
+        }
+    }
+}
