@@ -22,6 +22,8 @@ mod connection;
 mod content;
 pub mod error;
 pub mod frame;
+#[doc(hidden)]
+pub mod fuzz;
 mod method;
 pub mod options;
 pub mod publish;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::error::Error;
-use super::spec::FRAME_MIN_SIZE;
 use crate::base::Secret;
 
 /// What a client needs to know.
@@ -27,7 +26,7 @@ pub struct Options {
     pub password: Secret,
     /// Our heartbeat, in whole seconds. The lower of ours and the broker's that is not zero counts.
     pub heartbeat: Duration,
-    /// The largest frame we ask for; 0 stands for 131072, RabbitMQ's own default. Below 4096 is lifted to it.
+    /// The largest frame we ask for; 0 stands for 131072, RabbitMQ's own default. Below 8192 is lifted to it.
     pub frame_max: u32,
     /// What the broker shows for this connection.
     pub connection_name: String,
@@ -57,11 +56,13 @@ impl Default for Options {
 
 impl Options {
     const FRAME_MAX_DEFAULT: u32 = 131_072;
+    /// RabbitMQ 4.1 and later refuse a client that asks for less, though the specification allows 4096.
+    const FRAME_MAX_LOWEST: u32 = 8192;
 
     pub(super) fn frame_max_wanted(&self) -> u32 {
         match self.frame_max {
             0 => Options::FRAME_MAX_DEFAULT,
-            n => n.max(FRAME_MIN_SIZE),
+            n => n.max(Options::FRAME_MAX_LOWEST),
         }
     }
 
