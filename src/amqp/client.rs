@@ -8,10 +8,11 @@
 //! The caller's duties: after each [`Client::receive`] or [`Client::handle_deadline`] first drain
 //! [`Client::poll_event`], then [`Client::transmit`] behind the bytes that already wait for the socket, and only
 //! then frame publishes behind those. All bytes are written in that order and to the last, so a publish never
-//! reaches a channel that is not open, and no frame is cut short. After an `Err`, `transmit` may hold a last
-//! connection.close; then the client is over.
+//! reaches a channel that is not open, and no frame is cut short. After an `Err` the events that came before it
+//! still wait (confirms among them), and `transmit` may hold a last connection.close; then the client is over.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::channel::{Channel, Step};
@@ -20,10 +21,10 @@ use super::content::{BadDelivery, Delivery, Gathered};
 use super::error::Error;
 use super::frame::{self, Cut, Frame, FrameKind};
 use super::method;
+use super::options::Options;
 use super::publish::{self, Answer};
-use super::spec::FRAME_MIN_SIZE;
 use super::topology::Topology;
-use crate::base::{Buf, Secret};
+use crate::base::Buf;
 
 /// The channel that events are published on.
 pub const PUBLISH_CHANNEL: u16 = 1;
@@ -37,75 +38,6 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 pub const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What the buffer of control bytes keeps for the next turn.
 const TRANSMIT_BYTES_KEPT: usize = 64 * 1024;
-
-/// What a client needs to know.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The cluster's exchange: `rateway-1`.
-    pub exchange: String,
-    /// The cluster's queue: `rateway-incoming-1`.
-    pub queue: String,
-    /// The keys that bind the queue to the exchange: `cache` and `gateway`.
-    pub binding_keys: Vec<String>,
-    /// Declare the queue durable at once, as after [`Error::TransientQueueRefused`].
-    pub queue_durable: bool,
-    /// How many messages of workers may be unacknowledged. It bounds what the broker sends ahead.
-    pub prefetch: u16,
-    /// The virtual host.
-    pub vhost: String,
-    /// The user.
-    pub user: String,
-    /// The user's password.
-    pub password: Secret,
-    /// Our heartbeat, in whole seconds. The lower of ours and the broker's that is not zero counts.
-    pub heartbeat: Duration,
-    /// The largest frame we ask for; 0 stands for 131072, RabbitMQ's own default. Below 4096 is lifted to it.
-    pub frame_max: u32,
-    /// What the broker shows for this connection.
-    pub connection_name: String,
-    /// A message of a worker with a longer body is dropped, acknowledged and reported. 64 KiB: a command has at
-    /// most 4096 octets and a cache query far fewer.
-    pub delivery_bytes_max: usize,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options {
-            exchange: String::new(),
-            queue: String::new(),
-            binding_keys: Vec::new(),
-            queue_durable: false,
-            prefetch: 64,
-            vhost: "/".to_owned(),
-            user: "guest".to_owned(),
-            password: Secret::new("guest"),
-            heartbeat: Duration::from_secs(30),
-            frame_max: Options::FRAME_MAX_DEFAULT,
-            connection_name: "rateway".to_owned(),
-            delivery_bytes_max: 64 * 1024,
-        }
-    }
-}
-
-impl Options {
-    const FRAME_MAX_DEFAULT: u32 = 131_072;
-
-    pub(super) fn frame_max_wanted(&self) -> u32 {
-        match self.frame_max {
-            0 => Options::FRAME_MAX_DEFAULT,
-            n => n.max(FRAME_MIN_SIZE),
-        }
-    }
-
-    fn check(&self) -> Option<Error> {
-        let keys = self.binding_keys.iter().map(|key| ("binding_keys", key));
-        [("exchange", &self.exchange), ("queue", &self.queue), ("vhost", &self.vhost)]
-            .into_iter()
-            .chain(keys)
-            .find(|(_, value)| value.len() > usize::from(u8::MAX))
-            .map(|(name, _)| Error::Options { name })
-    }
-}
 
 /// What the owner of a client has to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,7 +110,6 @@ pub struct Stats {
 }
 
 /// The machine. See the module's head for how it is driven.
-#[derive(Debug)]
 pub struct Client {
     pub(super) options: Options,
     pub(super) connection: Connection,
@@ -478,6 +409,19 @@ impl Client {
 
     pub(super) fn channel_mut(&mut self, channel: u16) -> &mut Channel {
         if channel == PUBLISH_CHANNEL { &mut self.publish } else { &mut self.consume }
+    }
+}
+
+// By hand: the bytes that wait to be sent hold the password for a moment.
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("phase", &self.connection.phase())
+            .field("publish", &self.publish.step())
+            .field("consume", &self.consume.step())
+            .field("transmit_bytes", &self.out.len())
+            .field("stats", &self.stats)
+            .finish_non_exhaustive()
     }
 }
 

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use amq_protocol::protocol::{AMQPClass, connection};
 use amq_protocol::types::{AMQPValue, FieldTable, ShortString};
 
-use super::client::Options;
 use super::error::{Error, clean};
 use super::frame::HEARTBEAT;
 use super::method::{self, Method, Start};
+use super::options::Options;
 use super::spec::{ConnectionReplyCode, FRAME_MIN_SIZE, PROTOCOL_HEADER, REPLY_SUCCESS};
 
 /// Channels this client uses: one publishes, one consumes.

@@ -22,7 +22,10 @@ mod connection;
 mod content;
 pub mod error;
 pub mod frame;
+#[doc(hidden)]
+pub mod fuzz;
 mod method;
+pub mod options;
 pub mod publish;
 mod reader;
 pub mod spec;
@@ -32,8 +35,9 @@ pub mod uri;
 #[cfg(test)]
 mod tests;
 
-pub use client::{Client, Event, Options, Stats};
+pub use client::{Client, Event, Stats};
 pub use content::{BadDelivery, Delivery, Header};
 pub use error::{Consequence, Error, Recovery};
+pub use options::Options;
 pub use publish::{Answer, EventPublish, event_len, frame_event, reframe_as_repeat};
 pub use uri::Uri;

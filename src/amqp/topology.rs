@@ -16,9 +16,10 @@ use amq_protocol::protocol::{AMQPClass, basic, channel, confirm, exchange, queue
 use amq_protocol::types::{FieldTable, ShortString};
 
 use super::channel::Step;
-use super::client::{CONSUME_CHANNEL, Client, Event, Options, PUBLISH_CHANNEL};
+use super::client::{CONSUME_CHANNEL, Client, Event, PUBLISH_CHANNEL};
 use super::error::{Error, clean};
 use super::method::{self, Method};
+use super::options::Options;
 use super::spec::{ChannelReplyCode, ConnectionReplyCode, QUEUE_DECLARE};
 
 /// How the queue is asked for.

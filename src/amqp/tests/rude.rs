@@ -208,3 +208,34 @@ fn a_partial_frame_never_makes_the_window_exceed_frame_max() {
     script.input.extend(&[1, 0, 0, 0, 0, 0x1f, 0xf9]);
     assert!(matches!(script.client.receive(script.now, &mut script.input), Err(Error::FrameTooLarge { .. })));
 }
+
+#[test]
+fn the_fuzz_bodies_hold_on_mutated_input() {
+    let mut rng = Rng::new(seed());
+    let polite = polite();
+    let mut publishes = Vec::new();
+    for seq in 0..3 {
+        let event = crate::amqp::EventPublish {
+            exchange: b"rateway-1",
+            routing_key: b"MESSAGE_CREATE",
+            message_id: b"0-aa-1",
+            timestamp_s: 1,
+            shard_id: 0,
+            seq,
+            repeat: seq == 1,
+            body: &[b'x'; 5000],
+        };
+        crate::amqp::frame_event(&mut publishes, 1, 4096, &event).unwrap();
+    }
+    for _ in 0..1000 {
+        for source in [&polite, &publishes] {
+            let mut bad = source.clone();
+            for _ in 0..rng.below(4) {
+                let at = rng.below(bad.len() as u64) as usize;
+                bad[at] = rng.next_u64() as u8;
+            }
+            crate::amqp::fuzz::client(Instant::now(), &bad, 1 + rng.below(5000) as usize);
+            crate::amqp::fuzz::repeat(&bad, rng.below(20_000) as u32);
+        }
+    }
+}
