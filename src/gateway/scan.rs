@@ -120,24 +120,28 @@ fn masked(bytes: &[u8], start: usize) -> Option<usize> {
     walk::<Bytewise>(bytes, start)
 }
 
-/// One bit per byte of a block.
+/// What every block is asked for; one bit per byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 struct Masks {
     quotes: u64,
+    /// `{`, `[`, `}` and `]`.
+    brackets: u64,
+    /// Whether there is any backslash or byte below 0x20, which most blocks have not.
+    rare: bool,
+}
+
+/// What a block with something rare in it is asked for, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+struct RareMasks {
     backslashes: u64,
-    /// `{` and `[`.
-    opens: u64,
-    /// `}` and `]`.
-    closes: u64,
     /// Bytes below 0x20.
     controls: u64,
-    /// Bit 5 of each byte: tells `{}` from `[]`. Means nothing for other bytes.
-    bit5: u64,
 }
 
 /// A way to get the masks of a block.
 trait Classify {
     fn masks(block: &[u8; BLOCK]) -> Masks;
+    fn rare_masks(block: &[u8; BLOCK]) -> RareMasks;
     fn prefix_xor(bits: u64) -> u64;
 }
 
@@ -150,11 +154,17 @@ impl Classify for Bytewise {
         let mut masks = Masks::default();
         for (i, &byte) in block.iter().enumerate() {
             masks.quotes |= u64::from(byte == b'"') << i;
+            masks.brackets |= u64::from(matches!(byte, b'{' | b'[' | b'}' | b']')) << i;
+            masks.rare |= byte == b'\\' || byte < 0x20;
+        }
+        masks
+    }
+
+    fn rare_masks(block: &[u8; BLOCK]) -> RareMasks {
+        let mut masks = RareMasks::default();
+        for (i, &byte) in block.iter().enumerate() {
             masks.backslashes |= u64::from(byte == b'\\') << i;
-            masks.opens |= u64::from(byte | 0x20 == b'{') << i;
-            masks.closes |= u64::from(byte | 0x20 == b'}') << i;
             masks.controls |= u64::from(byte < 0x20) << i;
-            masks.bit5 |= u64::from(byte >> 5 & 1) << i;
         }
         masks
     }
@@ -209,24 +219,28 @@ fn walk<C: Classify>(bytes: &[u8], start: usize) -> Option<usize> {
         };
         let masks = C::masks(block);
         let mut quotes = masks.quotes;
+        let mut rare = RareMasks::default();
         let mut escaped = 0;
-        if masks.backslashes | escape_carry != 0 {
-            escaped = escaped_bytes(masks.backslashes, &mut escape_carry);
+        if masks.rare || escape_carry != 0 {
+            rare = C::rare_masks(block);
+            escaped = escaped_bytes(rare.backslashes, &mut escape_carry);
             quotes &= !escaped;
         }
         let in_string = C::prefix_xor(quotes) ^ string_carry;
         string_carry = ((in_string as i64) >> 63) as u64;
 
-        // The bits of this block that lie behind the container's end are not ours to judge: they are cut off
-        // once the end is known, so faults are looked at last.
-        let mut brackets = (masks.opens | masks.closes) & !in_string;
+        let mut brackets = masks.brackets & !in_string;
+        // The bits behind the container's end are not ours to judge.
         let mut ours = u64::MAX;
         let mut end = None;
         while brackets != 0 {
             let bit = brackets & brackets.wrapping_neg();
             brackets ^= bit;
-            let brace = u128::from(masks.bit5 & bit != 0);
-            if masks.opens & bit != 0 {
+            let at = bit.trailing_zeros() as usize;
+            let byte = block[at];
+            // Bit 1 is set in `{` and `[` only, bit 5 in `{` and `}` only.
+            let brace = u128::from(byte >> 5 & 1);
+            if byte & 2 != 0 {
                 if depth == MAX_DEPTH {
                     return None;
                 }
@@ -240,17 +254,14 @@ fn walk<C: Classify>(bytes: &[u8], start: usize) -> Option<usize> {
                 stack >>= 1;
                 if depth == 0 {
                     ours = bit | (bit - 1);
-                    end = Some(base + bit.trailing_zeros() as usize + 1);
+                    end = Some(base + at + 1);
                     break;
                 }
             }
         }
 
-        if masks.controls & ours != 0 && !controls_are_whitespace(block, masks.controls & ours, in_string) {
-            return None;
-        }
-        if (masks.backslashes | escaped) & ours != 0
-            && (masks.backslashes & !in_string & ours != 0 || !escapes_are_good(bytes, base, escaped & ours))
+        if (rare.backslashes | rare.controls | escaped) & ours != 0
+            && !rare_bytes_are_good(bytes, base, block, rare, escaped, in_string, ours)
         {
             return None;
         }
@@ -261,7 +272,22 @@ fn walk<C: Classify>(bytes: &[u8], start: usize) -> Option<usize> {
     }
 }
 
-#[cold]
+/// Whether backslashes stand in strings and begin escapes, and control characters are whitespace outside.
+fn rare_bytes_are_good(
+    bytes: &[u8],
+    base: usize,
+    block: &[u8; BLOCK],
+    rare: RareMasks,
+    escaped: u64,
+    in_string: u64,
+    ours: u64,
+) -> bool {
+    let controls = rare.controls & ours;
+    rare.backslashes & !in_string & ours == 0
+        && (controls == 0 || controls_are_whitespace(block, controls, in_string))
+        && escapes_are_good(bytes, base, escaped & ours)
+}
+
 fn controls_are_whitespace(block: &[u8; BLOCK], mut controls: u64, in_string: u64) -> bool {
     if controls & in_string != 0 {
         return false;
@@ -370,7 +396,7 @@ fn plain_run_end(_bytes: &[u8], at: usize) -> usize {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{BLOCK, Classify, Masks, prefix_xor_by_shifts, walk};
+    use super::{BLOCK, Classify, Masks, RareMasks, prefix_xor_by_shifts, walk};
     use std::arch::x86_64::*;
 
     pub(super) struct Sse2;
@@ -399,19 +425,34 @@ mod x86 {
         #[inline(always)]
         fn masks(block: &[u8; BLOCK]) -> Masks {
             let mut masks = Masks::default();
+            // SAFETY: `part * 16 + 16 <= 64`, the load needs no alignment, and SSE2 is part of x86-64.
+            unsafe {
+                let mut rare = _mm_setzero_si128();
+                for part in 0..4 {
+                    let bytes = _mm_loadu_si128(block.as_ptr().add(part * 16).cast());
+                    let bits = |vector| u64::from(_mm_movemask_epi8(vector) as u32) << (part * 16);
+                    let equal = |vector, byte: u8| _mm_cmpeq_epi8(vector, _mm_set1_epi8(byte as i8));
+                    let folded = _mm_or_si128(bytes, _mm_set1_epi8(0x20));
+                    masks.quotes |= bits(equal(bytes, b'"'));
+                    masks.brackets |= bits(_mm_or_si128(equal(folded, b'{'), equal(folded, b'}')));
+                    let control = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1f)), bytes);
+                    rare = _mm_or_si128(rare, _mm_or_si128(control, equal(bytes, b'\\')));
+                }
+                masks.rare = _mm_movemask_epi8(rare) != 0;
+            }
+            masks
+        }
+
+        #[inline(always)]
+        fn rare_masks(block: &[u8; BLOCK]) -> RareMasks {
+            let mut masks = RareMasks::default();
             for part in 0..4 {
-                // SAFETY: `part * 16 + 16 <= 64`, the load needs no alignment, and SSE2 is part of x86-64.
+                // SAFETY: as above.
                 unsafe {
                     let bytes = _mm_loadu_si128(block.as_ptr().add(part * 16).cast());
                     let bits = |vector| u64::from(_mm_movemask_epi8(vector) as u32) << (part * 16);
-                    let equal = |vector, byte: u8| bits(_mm_cmpeq_epi8(vector, _mm_set1_epi8(byte as i8)));
-                    let folded = _mm_or_si128(bytes, _mm_set1_epi8(0x20));
-                    masks.quotes |= equal(bytes, b'"');
-                    masks.backslashes |= equal(bytes, b'\\');
-                    masks.opens |= equal(folded, b'{');
-                    masks.closes |= equal(folded, b'}');
+                    masks.backslashes |= bits(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'\\' as i8)));
                     masks.controls |= bits(_mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1f)), bytes));
-                    masks.bit5 |= bits(_mm_slli_epi16::<2>(bytes));
                 }
             }
             masks
@@ -427,22 +468,36 @@ mod x86 {
         #[inline(always)]
         fn masks(block: &[u8; BLOCK]) -> Masks {
             let mut masks = Masks::default();
+            // SAFETY: `part * 32 + 32 <= 64`, the load needs no alignment, and this type is only named by
+            // `walk_avx2` and by tests, which have asked the processor for AVX2.
+            unsafe {
+                let mut rare = _mm256_setzero_si256();
+                for part in 0..2 {
+                    let bytes = _mm256_loadu_si256(block.as_ptr().add(part * 32).cast());
+                    let bits = |vector| u64::from(_mm256_movemask_epi8(vector) as u32) << (part * 32);
+                    let equal = |vector, byte: u8| _mm256_cmpeq_epi8(vector, _mm256_set1_epi8(byte as i8));
+                    let folded = _mm256_or_si256(bytes, _mm256_set1_epi8(0x20));
+                    masks.quotes |= bits(equal(bytes, b'"'));
+                    masks.brackets |= bits(_mm256_or_si256(equal(folded, b'{'), equal(folded, b'}')));
+                    let control = _mm256_cmpeq_epi8(_mm256_min_epu8(bytes, _mm256_set1_epi8(0x1f)), bytes);
+                    rare = _mm256_or_si256(rare, _mm256_or_si256(control, equal(bytes, b'\\')));
+                }
+                masks.rare = _mm256_movemask_epi8(rare) != 0;
+            }
+            masks
+        }
+
+        #[inline(always)]
+        fn rare_masks(block: &[u8; BLOCK]) -> RareMasks {
+            let mut masks = RareMasks::default();
             for part in 0..2 {
-                // SAFETY: `part * 32 + 32 <= 64`, the load needs no alignment, and this type is only named by
-                // `walk_avx2` and by tests, which have asked the processor for AVX2.
+                // SAFETY: as above.
                 unsafe {
                     let bytes = _mm256_loadu_si256(block.as_ptr().add(part * 32).cast());
                     let bits = |vector| u64::from(_mm256_movemask_epi8(vector) as u32) << (part * 32);
-                    let equal =
-                        |vector, byte: u8| bits(_mm256_cmpeq_epi8(vector, _mm256_set1_epi8(byte as i8)));
-                    let folded = _mm256_or_si256(bytes, _mm256_set1_epi8(0x20));
-                    masks.quotes |= equal(bytes, b'"');
-                    masks.backslashes |= equal(bytes, b'\\');
-                    masks.opens |= equal(folded, b'{');
-                    masks.closes |= equal(folded, b'}');
+                    masks.backslashes |= bits(_mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(b'\\' as i8)));
                     masks.controls |=
                         bits(_mm256_cmpeq_epi8(_mm256_min_epu8(bytes, _mm256_set1_epi8(0x1f)), bytes));
-                    masks.bit5 |= bits(_mm256_slli_epi16::<2>(bytes));
                 }
             }
             masks

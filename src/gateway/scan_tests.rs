@@ -38,8 +38,10 @@ fn masks_of_all_bytes_at_all_places_are_alike() {
             #[cfg(target_arch = "x86_64")]
             {
                 assert_eq!(x86::Sse2::masks(&block), expected);
+                assert_eq!(x86::Sse2::rare_masks(&block), Bytewise::rare_masks(&block));
                 if is_x86_feature_detected!("avx2") {
                     assert_eq!(x86::Avx2::masks(&block), expected);
+                    assert_eq!(x86::Avx2::rare_masks(&block), Bytewise::rare_masks(&block));
                 }
                 assert_eq!(x86::special_in_string(&[byte; 16]) != 0, matches!(byte, 0..0x20 | b'"' | b'\\'));
             }

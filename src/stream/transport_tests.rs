@@ -183,8 +183,8 @@ impl Pair {
 
 fn payloads() -> Vec<Vec<u8>> {
     let mut rng = Rng::new(5);
-    let mut payload = |len: usize| (0..len).map(|_| rng.below(64) as u8 + 32).collect::<Vec<_>>();
-    [2, 120, 700, 16 * 1024, 16 * 1024 + 1, 300_000, 5].map(|len| payload(len)).to_vec()
+    let payload = |len: usize| (0..len).map(|_| rng.below(64) as u8 + 32).collect::<Vec<_>>();
+    [2, 120, 700, 16 * 1024, 16 * 1024 + 1, 300_000, 5].map(payload).to_vec()
 }
 
 #[test]
