@@ -235,7 +235,11 @@ fn run(seed: u64) {
             break;
         }
         world.orderly(&mut rig);
+        // Time passes where the shard waits for it, not where it waits for the peer.
+        let waits =
+            matches!(rig.shard.state(), State::Disconnected { .. } | State::AwaitingPermit | State::Active);
         if let Some(at) = rig.shard.poll_timeout()
+            && waits
             && world.wanted.is_none()
         {
             rig.now = rig.now.max(at);
