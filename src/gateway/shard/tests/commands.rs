@@ -61,7 +61,7 @@ fn the_newest_is_refused_when_the_list_is_full() {
 fn what_must_not_be_sent_is_refused_in_any_state() {
     let mut rig = Rig::new();
     let refusal = refused(1, Refusal::ForbiddenOpcode { op: 2 });
-    assert_eq!(rig.input(command(1, 2)), [refusal.clone()]);
+    assert_eq!(rig.input(command(1, 2)), std::slice::from_ref(&refusal));
     rig.active();
     assert_eq!(rig.input(command(1, 2)), [refusal]);
 }
