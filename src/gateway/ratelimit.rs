@@ -13,8 +13,8 @@ pub const PAYLOADS_MAX: usize = 120;
 pub const WINDOW: Duration = Duration::from_secs(62);
 /// Payloads kept back from workers' commands for heartbeats, IDENTIFY and RESUME.
 pub const RESERVED: usize = 10;
-/// Payloads kept back from heartbeats that Discord asks for, so that a flood of requests cannot stop the
-/// scheduled ones.
+/// Payloads kept back from heartbeats that Discord asks for and from commands, so that a flood of requests cannot
+/// stop the scheduled ones.
 pub const RESERVED_FROM_REQUESTED: usize = 3;
 /// Presence updates in one window of theirs.
 pub const PRESENCES_MAX: usize = 5;
@@ -37,15 +37,23 @@ pub enum Class {
 /// What was sent lately on one connection.
 #[derive(Debug)]
 pub struct Budget {
-    // Invariant: both in order of time; `sent` holds at most PAYLOADS_MAX, `presences` PRESENCES_MAX.
-    sent: VecDeque<Instant>,
+    // When, and whether it was a worker's command. Invariant: in order of time, at most PAYLOADS_MAX.
+    sent: VecDeque<(Instant, bool)>,
+    // Invariant: the commands in `sent`.
+    commands: usize,
+    // Invariant: in order of time, at most PRESENCES_MAX.
     presences: VecDeque<Instant>,
-    reserved: usize,
+    commands_max: usize,
 }
 
 impl Default for Budget {
     fn default() -> Budget {
-        Budget { sent: VecDeque::new(), presences: VecDeque::new(), reserved: RESERVED }
+        Budget {
+            sent: VecDeque::new(),
+            commands: 0,
+            presences: VecDeque::new(),
+            commands_max: PAYLOADS_MAX - RESERVED,
+        }
     }
 }
 
@@ -53,57 +61,74 @@ impl Budget {
     /// Starts over: the limits are per connection.
     pub fn reset(&mut self) {
         self.sent.clear();
+        self.commands = 0;
         self.presences.clear();
-        self.reserved = RESERVED;
+        self.commands_max = PAYLOADS_MAX - RESERVED;
     }
 
     /// Keeps room for heartbeats of this interval: ten are plenty for Discord's usual 41 s, but not for 1 s.
     pub fn reserve_for(&mut self, heartbeat_interval: Duration) {
         let heartbeats = WINDOW.as_millis().div_ceil(heartbeat_interval.as_millis().max(1));
         let heartbeats = usize::try_from(heartbeats).unwrap_or(PAYLOADS_MAX);
-        self.reserved = heartbeats.saturating_add(5).clamp(RESERVED, PAYLOADS_MAX);
+        let reserved = heartbeats.saturating_add(5).max(RESERVED);
+        self.commands_max = PAYLOADS_MAX.saturating_sub(reserved).max(1);
     }
 
     /// Takes room for one payload.
     ///
     /// # Errors
-    /// When there is none: the time at which there will be.
+    /// When there is none: the time at which it is worth asking again.
     pub fn take(&mut self, now: Instant, class: Class) -> Result<(), Instant> {
-        expire(&mut self.sent, now, WINDOW);
+        self.expire(now);
+        let is_command = matches!(class, Class::Command | Class::Presence);
         let limit = match class {
             Class::Protocol => PAYLOADS_MAX,
-            Class::RequestedHeartbeat => PAYLOADS_MAX - RESERVED_FROM_REQUESTED,
-            Class::Command | Class::Presence => PAYLOADS_MAX - self.reserved,
+            Class::RequestedHeartbeat | Class::Command | Class::Presence => {
+                PAYLOADS_MAX - RESERVED_FROM_REQUESTED
+            }
         };
-        // The entry whose end of window brings the count below the limit.
-        if let Some(surplus) = (self.sent.len() + 1).checked_sub(limit)
-            && surplus > 0
+        // The entry that has to leave the window before the count is below the limit.
+        if let Some(index) = self.sent.len().checked_sub(limit)
+            && let Some(&(at, _)) = self.sent.get(index)
         {
-            let frees = self.sent.get(surplus - 1).copied().unwrap_or(now);
-            return Err(frees + WINDOW);
+            return Err(at + WINDOW);
+        }
+        if is_command
+            && self.commands >= self.commands_max
+            && let Some(&(at, _)) = self.sent.iter().find(|(_, is_command)| *is_command)
+        {
+            return Err(at + WINDOW);
         }
         if class == Class::Presence {
-            expire(&mut self.presences, now, PRESENCE_WINDOW);
             if self.presences.len() >= PRESENCES_MAX
-                && let Some(&first) = self.presences.front()
+                && let Some(&at) = self.presences.front()
             {
-                return Err(first + PRESENCE_WINDOW);
+                return Err(at + PRESENCE_WINDOW);
             }
             self.presences.push_back(now);
         }
-        self.sent.push_back(now);
+        self.commands += usize::from(is_command);
+        self.sent.push_back((now, is_command));
         Ok(())
+    }
+
+    fn expire(&mut self, now: Instant) {
+        while let Some(&(at, is_command)) = self.sent.front()
+            && now.saturating_duration_since(at) >= WINDOW
+        {
+            self.sent.pop_front();
+            self.commands -= usize::from(is_command);
+        }
+        while let Some(&at) = self.presences.front()
+            && now.saturating_duration_since(at) >= PRESENCE_WINDOW
+        {
+            self.presences.pop_front();
+        }
     }
 
     /// How many payloads stand in the window.
     pub fn spent(&self) -> usize {
         self.sent.len()
-    }
-}
-
-fn expire(sent: &mut VecDeque<Instant>, now: Instant, window: Duration) {
-    while sent.front().is_some_and(|&at| now.saturating_duration_since(at) >= window) {
-        sent.pop_front();
     }
 }
 
@@ -142,10 +167,10 @@ mod tests {
         for i in 0..120 {
             assert_eq!(budget.take(at(i), Class::Protocol), Ok(()));
         }
-        // 110 are a command's limit: eleven entries have to leave first.
-        assert_eq!(budget.take(at(200), Class::Command), Err(at(10) + WINDOW));
-        assert_eq!(budget.take(at(9) + WINDOW, Class::Command), Err(at(10) + WINDOW));
-        assert_eq!(budget.take(at(10) + WINDOW, Class::Command), Ok(()));
+        // Three places are never a command's: four entries have to leave first.
+        assert_eq!(budget.take(at(200), Class::Command), Err(at(3) + WINDOW));
+        assert_eq!(budget.take(at(2) + WINDOW, Class::Command), Err(at(3) + WINDOW));
+        assert_eq!(budget.take(at(3) + WINDOW, Class::Command), Ok(()));
     }
 
     #[test]
@@ -168,5 +193,11 @@ mod tests {
         budget.reserve_for(Duration::from_secs(1));
         let commands = (0..200).filter(|_| budget.take(start, Class::Command).is_ok()).count();
         assert_eq!(commands, 120 - 67);
+        // Heartbeats at that pace find room, and commands are not starved by them.
+        for second in 0..500 {
+            let now = start + Duration::from_secs(second);
+            assert_eq!(budget.take(now, Class::Protocol), Ok(()));
+            assert_eq!(budget.take(now, Class::Command).is_ok(), second >= 62 && second % 62 < 53);
+        }
     }
 }

@@ -268,7 +268,7 @@ impl Machine {
         self.check_invariants();
     }
 
-    /// The next permit to hand out.
+    /// The next permit to hand out. Drain it after every call that tells the queue something.
     pub fn poll_permit(&mut self) -> Option<Permit> {
         self.permits.pop_front()
     }
@@ -393,7 +393,7 @@ impl Machine {
         assert_eq!(self.requests.len(), self.waiting() + held);
         assert!(self.requests.len() <= self.options.requests_max);
         assert!(self.remaining <= self.options.total);
-        for (ticket, (number, stage, _)) in &self.requests {
+        for (ticket, (number, stage)) in &self.requests {
             let bucket = self.buckets.get(number);
             let known = match stage {
                 Stage::Waiting { order } => bucket.and_then(|b| b.waiting.get(order)).map(|p| p.ticket),
