@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     match parse(lexopt::Parser::from_env()) {
         Ok(Command::Gateway { file, end_sessions }) => gateway(file, end_sessions),
         Ok(Command::Check { file }) => check(file),
-        Ok(Command::Sim(arguments)) => sim::cli::run(arguments),
+        Ok(Command::Sim(arguments)) => sim::run(arguments.into_iter()),
         Ok(Command::Help) => print(&help()),
         Ok(Command::Version) => print(concat!("rateway ", env!("CARGO_PKG_VERSION"), "\n")),
         Err(error) => wrong(&format!("{error}\n`rateway --help` shows how it is called")),

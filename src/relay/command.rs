@@ -32,7 +32,12 @@ impl fmt::Display for CommandError {
             CommandError::NoShard => f.write_str("neither a shard_id nor a guild_id header"),
             CommandError::BadHeader(name) => write!(f, "the header {name} is not a whole number from 0 up"),
             CommandError::OtherCluster { shard_id, shards } => {
-                write!(f, "shard {shard_id} is not of this cluster, which has {} to {}", shards.start, shards.end - 1)
+                write!(
+                    f,
+                    "shard {shard_id} is not of this cluster, which has {} to {}",
+                    shards.start,
+                    shards.end - 1
+                )
             }
             CommandError::Body(refusal) => write!(f, "{refusal}"),
         }

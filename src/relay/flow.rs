@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::amqp::publish::{EventPublish, frame_event};
+use crate::gateway;
 use crate::gateway::envelope::{self, EnvelopeError};
 use crate::gateway::session::redact_ready;
 use crate::gateway::shard::{Cause, DispatchKind, Route, Shard};
-use crate::gateway;
 
 use super::outbox::{Batch, Record};
 

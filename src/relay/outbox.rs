@@ -222,7 +222,11 @@ impl Outbox {
             .range(self.wire..)
             .take_while(|entry| matches!(entry.wire, Wire::Tagged(_)))
             .enumerate()
-            .map(|(place, entry)| if place == 0 { &entry.batch.bytes[self.offset..] } else { &entry.batch.bytes[..] })
+            .map(
+                |(place, entry)| {
+                    if place == 0 { &entry.batch.bytes[self.offset..] } else { &entry.batch.bytes[..] }
+                },
+            )
     }
 
     /// Whether bytes wait to be written.
@@ -266,14 +270,17 @@ impl Outbox {
                 if first > tag {
                     break;
                 }
-                let count = usize::try_from(tag - first + 1).unwrap_or(usize::MAX).min(entry.batch.records.len());
+                let count =
+                    usize::try_from(tag - first + 1).unwrap_or(usize::MAX).min(entry.batch.records.len());
                 for record in &mut entry.batch.records[..count] {
                     known += u64::from(!record.confirmed);
                     record.confirmed = true;
                 }
             }
         } else {
-            let after = self.entries.partition_point(|entry| matches!(entry.wire, Wire::Tagged(first) if first <= tag));
+            let after = self
+                .entries
+                .partition_point(|entry| matches!(entry.wire, Wire::Tagged(first) if first <= tag));
             // Entries without records (all confirmed before a repeat) share their first tag with the next one;
             // the last entry that begins at or before the tag is the one that holds it.
             if let Some(entry) = after.checked_sub(1).and_then(|index| self.entries.get_mut(index))

@@ -110,10 +110,10 @@ fn confirms_of_any_form_free_memory_and_move_the_seq() {
     outbox.confirm(1, false, |step| progress.push(step));
     assert_eq!(progress.last().map(|step| step.seq), Some(2));
     outbox.confirm(4, true, |step| progress.push(step));
-    assert_eq!(progress[1..], [
-        Progress { shard: 0, session: 7, seq: 3 },
-        Progress { shard: 1, session: 7, seq: 10 }
-    ]);
+    assert_eq!(
+        progress[1..],
+        [Progress { shard: 0, session: 7, seq: 3 }, Progress { shard: 1, session: 7, seq: 10 }]
+    );
     outbox.confirm(5, false, |step| progress.push(step));
     assert!(outbox.is_empty());
     assert_eq!(outbox.memory_bytes(), 0);

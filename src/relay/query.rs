@@ -139,7 +139,8 @@ mod tests {
 
     #[test]
     fn refuses_with_a_reason() {
-        let long = format!(r#"{{"type":"Guild","arguments":[1],"return_routing_key":"{}"}}"#, "k".repeat(256));
+        let long =
+            format!(r#"{{"type":"Guild","arguments":[1],"return_routing_key":"{}"}}"#, "k".repeat(256));
         for (text, reason) in [
             ("", "not a query"),
             (r#"{"type":"guild","arguments":[1],"return_routing_key":"k"}"#, "unknown type \"guild\""),

@@ -85,7 +85,13 @@ pub struct Scratch {
 
 impl ShardTask {
     /// A task that is not connected.
-    pub fn new(home: usize, slot: usize, shard: Shard, framing: Framing, options: Arc<TaskOptions>) -> ShardTask {
+    pub fn new(
+        home: usize,
+        slot: usize,
+        shard: Shard,
+        framing: Framing,
+        options: Arc<TaskOptions>,
+    ) -> ShardTask {
         ShardTask {
             home,
             slot,

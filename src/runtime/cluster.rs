@@ -8,8 +8,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::amqp::client::{self, Client};
 use crate::amqp::uri::Uri;
+use crate::amqp::{self, Client};
 use crate::base::Buf;
 use crate::reactor::{Fill, Socket};
 use crate::relay::Outbox;
@@ -354,9 +354,9 @@ impl std::fmt::Display for LinkError {
 }
 
 /// What every cluster's client is told, but for names.
-pub fn client_options(cluster: &Cluster) -> client::Options {
-    let uri = cluster.uri();
-    client::Options {
+pub fn client_options(cluster: &Cluster) -> amqp::Options {
+    let (uri, defaults) = (cluster.uri(), amqp::Options::default());
+    amqp::Options {
         exchange: crate::relay::topology::exchange(cluster.number),
         queue: crate::relay::topology::incoming_queue(cluster.number),
         binding_keys: vec![
@@ -368,6 +368,8 @@ pub fn client_options(cluster: &Cluster) -> client::Options {
         user: uri.user.clone(),
         password: uri.password.clone(),
         connection_name: format!("rateway cluster {}", cluster.number),
-        ..client::Options::default()
+        heartbeat: uri.heartbeat.unwrap_or(defaults.heartbeat),
+        frame_max: uri.frame_max.unwrap_or(defaults.frame_max),
+        ..defaults
     }
 }

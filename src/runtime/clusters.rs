@@ -19,6 +19,11 @@ impl Home {
 
     pub(super) fn link_lost(&mut self, reactor: &mut Reactor, index: usize, error: &LinkError) {
         let cluster = &mut self.clusters[index];
+        if matches!(error, LinkError::Amqp(_) | LinkError::Tls(_)) {
+            // A last word (connection.close, a TLS alert) may wait; the link is over whether it gets through or not.
+            let shards = &mut self.shards;
+            let _ = cluster.flush(|progress| note_progress(shards, progress));
+        }
         if let LinkError::Amqp(error) = error
             && error.consequence().recovery == amqp::Recovery::ReconnectDurable
         {
@@ -69,7 +74,11 @@ impl Home {
         match dial.poll(reactor.registry(), reactor.turn.now) {
             Ok(None) => {}
             Ok(Some(socket)) => {
-                let tls = match cluster.uri().tls.then(|| TlsSession::new(&self.shared.amqp_tls, &cluster.uri().host)) {
+                let tls = match cluster
+                    .uri()
+                    .tls
+                    .then(|| TlsSession::new(&self.shared.amqp_tls, &cluster.uri().host))
+                {
                     None => None,
                     Some(Ok(tls)) => Some(tls),
                     Some(Err(error)) => {
@@ -112,7 +121,9 @@ impl Home {
             match event {
                 Event::Confirm { delivery_tag, multiple } => {
                     let shards = &mut self.shards;
-                    cluster.outbox.confirm(delivery_tag, multiple, |progress| note_progress(shards, progress));
+                    cluster
+                        .outbox
+                        .confirm(delivery_tag, multiple, |progress| note_progress(shards, progress));
                 }
                 Event::Nack { .. } => {
                     // The broker could not take a message. Only a new life of the channel keeps the order: all
@@ -181,7 +192,8 @@ impl Home {
             self.shards[slot].inputs.push(TaskInput::Shard(Input::ReadPaused(paused)));
             if let Some(task) = &mut self.shards[slot].task {
                 task.may_publish = !paused;
-                self.shards[slot].wants_bytes = self.shards[slot].task.as_ref().is_some_and(|task| task.wants_bytes());
+                self.shards[slot].wants_bytes =
+                    self.shards[slot].task.as_ref().is_some_and(|task| task.wants_bytes());
             }
             self.queue_readable(slot);
             self.spawn(reactor, slot);

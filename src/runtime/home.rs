@@ -93,7 +93,15 @@ impl Home {
             next_slot = slots.end;
             let share = shared.outbox_bytes_max();
             let uris = shared.uris.clone();
-            clusters.push(Cluster::new(plan.number, plan.shards.clone(), slots, share, uris, turn.now, rng.next_u64()));
+            clusters.push(Cluster::new(
+                plan.number,
+                plan.shards.clone(),
+                slots,
+                share,
+                uris,
+                turn.now,
+                rng.next_u64(),
+            ));
         }
         Home {
             thread,
@@ -131,15 +139,19 @@ impl Home {
                 let start_at = now + self.shared.start_delay(shard_id);
                 let options = self.shared.shard_options.clone();
                 let shard = Shard::new(options, shard_id, self.rng.next_u64(), start_at, None);
-                let task =
-                    ShardTask::new(self.thread, self.shards.len(), shard, framing, self.shared.task_options.clone());
+                let task = ShardTask::new(
+                    self.thread,
+                    self.shards.len(),
+                    shard,
+                    framing,
+                    self.shared.task_options.clone(),
+                );
                 self.shards.push(ShardSlot::new(shard_id, index, Box::new(task)));
             }
             self.arm_cluster(reactor, index);
         }
         reactor.timers.set(Key::timer(Owner::Thread, TIMER_STATUS), Some(now + STATUS_INTERVAL));
     }
-
 
     /// Remembers to write what a cluster's link has when the turn ends.
     pub(super) fn dirty_cluster(&mut self, index: usize) {
@@ -167,7 +179,8 @@ impl Home {
             slot.task.is_some() && matches!(slot.state, State::Stopped | State::Fatal) && !slot.has_outgoing()
         };
         self.gave_up
-            || (self.shards.iter().all(quiet) && self.clusters.iter().all(|cluster| cluster.outbox.is_empty()))
+            || (self.shards.iter().all(quiet)
+                && self.clusters.iter().all(|cluster| cluster.outbox.is_empty()))
     }
 
     fn log_status(&mut self) {
@@ -195,7 +208,8 @@ impl reactor::Home for Home {
         let Key { owner, generation, index } = Key::unpack(token);
         match owner {
             Owner::Shard => {
-                let Some(slot) = self.shards.get_mut(index).filter(|slot| slot.generation == generation) else {
+                let Some(slot) = self.shards.get_mut(index).filter(|slot| slot.generation == generation)
+                else {
                     return;
                 };
                 match &mut slot.link {
@@ -214,7 +228,8 @@ impl reactor::Home for Home {
                 }
             }
             Owner::Cluster => {
-                let Some(cluster) = self.clusters.get_mut(index).filter(|cluster| cluster.generation == generation)
+                let Some(cluster) =
+                    self.clusters.get_mut(index).filter(|cluster| cluster.generation == generation)
                 else {
                     return;
                 };
@@ -295,7 +310,8 @@ impl reactor::Home for Home {
                     self.grant(reactor);
                 }
                 _ => {
-                    let unconfirmed: u64 = self.clusters.iter().map(|cluster| cluster.outbox.unconfirmed()).sum();
+                    let unconfirmed: u64 =
+                        self.clusters.iter().map(|cluster| cluster.outbox.unconfirmed()).sum();
                     if unconfirmed > 0 {
                         log::error!("stopped with {unconfirmed} events that the broker did not confirm");
                     }

@@ -138,13 +138,15 @@ pub fn run(config: Config, flags: Flags) -> Result<(), Error> {
     let shared = Arc::new(shared(&config, &plan, &bot, mesh.clone())?);
     let machine = queue::Machine::new(
         queue::Options {
-            max_concurrency: limit.max_concurrency,
             spacing: IDENTIFY_SPACING,
             slack: config.identify_slack,
-            total: limit.total,
-            remaining: limit.remaining,
-            reset_after: Duration::from_millis(limit.reset_after_ms),
-            ..queue::Options::default()
+            requests_max: plan.shards_here() as usize,
+            ..queue::Options::new(
+                limit.max_concurrency,
+                limit.total,
+                limit.remaining,
+                Duration::from_millis(limit.reset_after_ms),
+            )
         },
         clock::read().now,
     );

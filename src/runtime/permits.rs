@@ -37,16 +37,21 @@ impl Permits {
     /// Passes a shard's wish on.
     pub fn handle(&mut self, now: Instant, wish: Wish) {
         match wish {
-            Wish::Want(ticket) => self.machine.request(now, ticket),
+            Wish::Want(ticket) => {
+                if self.machine.request(now, ticket, shard_of(ticket)).is_err() {
+                    // One wish per shard, and the queue has room for every shard of the process.
+                    log::error!(shard = shard_of(ticket); "the identify queue is full: this shard will not identify");
+                }
+            }
             Wish::Cancel(ticket) => self.machine.cancel(now, ticket),
-            Wish::Used(ticket) => self.machine.identified(now, ticket),
-            Wish::Answered(ticket) => self.machine.answered(now, ticket),
+            Wish::Used(ticket) => self.machine.identified(now, ticket, shard_of(ticket)),
+            Wish::Answered(ticket) => self.machine.answered(now, ticket, shard_of(ticket)),
         }
     }
 
     /// The next ticket that is let through.
     pub fn poll_permit(&mut self) -> Option<u64> {
-        self.machine.poll_permit()
+        self.machine.poll_permit().map(|permit| permit.ticket)
     }
 
     /// When to call [`Permits::handle_deadline`].

@@ -148,7 +148,9 @@ impl Home {
     pub(super) fn open(&mut self, reactor: &mut Reactor, index: usize, url: &str) {
         let endpoint = match Endpoint::parse(url) {
             Ok(endpoint) => endpoint,
-            Err(error) => return self.dial_failed(reactor, index, &format!("Discord's gateway URL: {error}")),
+            Err(error) => {
+                return self.dial_failed(reactor, index, &format!("Discord's gateway URL: {error}"));
+            }
         };
         let slot = &mut self.shards[index];
         slot.generation = next_generation(slot.generation);
@@ -188,7 +190,6 @@ impl Home {
             Err(error) => self.dial_failed(reactor, index, &error.to_string()),
         }
     }
-
 
     pub(super) fn to_permits(&mut self, reactor: &mut Reactor, wish: Wish) {
         match &mut self.permits {

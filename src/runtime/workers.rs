@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::amqp::Delivery;
 use crate::amqp::Answer;
+use crate::amqp::Delivery;
 use crate::gateway::command::Refusal;
 use crate::gateway::shard::Input;
 use crate::reactor;
@@ -113,7 +113,14 @@ impl Home {
             Ok(query) => {
                 // Nothing is held: every question is a miss, an answer of zero bytes.
                 let exchange = crate::relay::topology::exchange(number);
-                self.answer(cluster, &exchange, query.return_routing_key.as_bytes(), correlation_id, Some(false), b"");
+                self.answer(
+                    cluster,
+                    &exchange,
+                    query.return_routing_key.as_bytes(),
+                    correlation_id,
+                    Some(false),
+                    b"",
+                );
                 if let Some(reply_to) = reply_to {
                     self.answer(cluster, "", reply_to, correlation_id, Some(false), b"");
                 }
@@ -122,7 +129,14 @@ impl Home {
                 self.workers.ignored += 1;
                 log::warn!(cluster = number; "ignored a cache query: {error}");
                 if let Some(reply_to) = reply_to {
-                    self.answer(cluster, "", reply_to, correlation_id, Some(false), &query::error_body(&error));
+                    self.answer(
+                        cluster,
+                        "",
+                        reply_to,
+                        correlation_id,
+                        Some(false),
+                        &query::error_body(&error),
+                    );
                 }
             }
         }
@@ -139,7 +153,13 @@ impl Home {
     ) {
         // A link that is down has nobody to answer to: exclusive reply queues died with the worker's own link.
         if let Link::Up(up) = &mut self.clusters[cluster].link {
-            up.client.answer(&Answer { exchange: exchange.as_bytes(), routing_key, correlation_id, found, body });
+            up.client.answer(&Answer {
+                exchange: exchange.as_bytes(),
+                routing_key,
+                correlation_id,
+                found,
+                body,
+            });
             self.dirty_cluster(cluster);
         }
     }

@@ -223,6 +223,7 @@ fn the_fuzz_bodies_hold_on_mutated_input() {
             shard_id: 0,
             seq,
             repeat: seq == 1,
+            persistent: true,
             body: &[b'x'; 5000],
         };
         crate::amqp::frame_event(&mut publishes, 1, 4096, &event).unwrap();
