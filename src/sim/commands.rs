@@ -187,7 +187,7 @@ impl Discord {
         if self.routes.contains_key(&(shard_count, shard_id)) {
             self.ledger.identifies_on_live_session += 1;
         }
-        self.start_session(now, id, identity, d.get("shard").is_some_and(|s| !s.is_null()));
+        self.start_session(id, identity, d.get("shard").is_some_and(|s| !s.is_null()));
         Verdict::Fine
     }
 

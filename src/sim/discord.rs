@@ -15,11 +15,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::events::{Event, GUILD_PRESENCES, Generator};
+use super::events::{Event, Generator};
 use super::faults::Pending;
-use super::ledger::{Dispatch, Ledger, SessionEnd, SessionRecord, Violation, ViolationKind, hash};
+use super::ledger::{Ledger, SessionEnd, Violation, ViolationKind};
 use super::options::Options;
-use super::session::{Identity, Replay, Session};
+use super::session::Session;
 use super::world::{World, mix};
 use super::{ConnectionId, SessionIndex};
 use crate::base::Timers;
@@ -85,10 +85,10 @@ pub struct Discord {
     pub(super) generator: Generator,
     pub(super) connections: BTreeMap<ConnectionId, Connection>,
     pub(super) sessions: BTreeMap<SessionIndex, Session>,
-    by_id: HashMap<Box<str>, SessionIndex>,
+    pub(super) by_id: HashMap<Box<str>, SessionIndex>,
     /// Living sessions by (shard_count, shard_id): every one gets its copy of an event.
     pub(super) routes: BTreeMap<(u32, u32), Vec<SessionIndex>>,
-    next_session: SessionIndex,
+    pub(super) next_session: SessionIndex,
     start: Instant,
     next_event: Option<Instant>,
     pub(super) bucket_last: BTreeMap<u32, Instant>,
@@ -99,7 +99,7 @@ pub struct Discord {
     pub(super) member_lists: BTreeMap<u32, Instant>,
     pub(super) pending: Pending,
     pub(super) timers: Timers<Timer>,
-    outputs: VecDeque<Output>,
+    pub(super) outputs: VecDeque<Output>,
     pub(super) ledger: Ledger,
 }
 
@@ -343,186 +343,6 @@ impl Discord {
             out.push(("USER_UPDATE", format!("{{\"id\":\"{}\"}}", self.world.bot_id)));
         }
         out
-    }
-
-    // Sessions.
-
-    pub(super) fn start_session(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        identity: Identity,
-        sharded: bool,
-    ) {
-        let index = self.next_session;
-        self.next_session += 1;
-        let seed = self.options.seed;
-        let session_id: Box<str> =
-            format!("{:016x}{:016x}", mix(seed, 20, index), mix(seed, 21, index)).into();
-        let session = Session::new(session_id.clone(), identity, id, self.options.replay_buffer);
-        self.sessions.insert(index, session);
-        self.by_id.insert(session_id.clone(), index);
-        self.routes.entry((identity.shard_count, identity.shard_id)).or_default().push(index);
-        let record = SessionRecord {
-            session_id: session_id.clone(),
-            shard_id: identity.shard_id,
-            shard_count: identity.shard_count,
-            last_seq: 0,
-            resumes: 0,
-            end: None,
-        };
-        self.ledger.session(index, record);
-        let mut version = 10;
-        if let Some(connection) = self.connections.get_mut(&id) {
-            connection.session = Some(index);
-            version = connection.version;
-        }
-        self.ledger.readies += 1;
-        let url = self.options.resume_gateway_url.as_ref().unwrap_or(&self.options.gateway_url);
-        let shard = sharded.then_some((identity.shard_id, identity.shard_count));
-        let ready = self.world.ready(version, &session_id, url, shard);
-        self.dispatch(index, "READY", &ready);
-        if identity.intents & 1 == 1 {
-            let guilds: Vec<u32> = self.world.guilds_of(identity.shard_id, identity.shard_count).collect();
-            for (n, &guild) in guilds.iter().enumerate() {
-                if n == 0 {
-                    // Events of a guild may precede its GUILD_CREATE; the bot's own member update does.
-                    let d = self.own_member_update(guild);
-                    self.dispatch(index, "GUILD_MEMBER_UPDATE", &d);
-                }
-                self.guild_create(guild, Some(index));
-            }
-        }
-        let _ = now;
-    }
-
-    fn own_member_update(&self, guild: u32) -> String {
-        let mut d = "{\"user\":".to_owned();
-        self.world.user(&mut d, guild, 0);
-        d.push(',');
-        self.world.member_fields(&mut d, guild, 0, false);
-        d.push_str(&format!(",\"guild_id\":\"{}\"}}", self.world.guild_id(guild)));
-        d
-    }
-
-    /// Sends GUILD_CREATE to one session, or to all that have the guild.
-    fn guild_create(&mut self, guild: u32, only: Option<SessionIndex>) {
-        for index in only.map_or_else(|| self.owners(Some(guild)), |index| vec![index]) {
-            let Some(session) = self.sessions.get(&index) else { continue };
-            let identity = session.identity;
-            if identity.intents & 1 == 0 {
-                continue;
-            }
-            let presences = identity.intents & GUILD_PRESENCES != 0 && self.world.members <= 75_000;
-            let d = self.world.guild_create(guild, presences, identity.large_threshold);
-            self.dispatch(index, "GUILD_CREATE", &d);
-        }
-    }
-
-    /// The sessions that get an event of `guild`, or of no guild.
-    fn owners(&self, guild: Option<u32>) -> Vec<SessionIndex> {
-        let mut out = Vec::new();
-        let mut last_count = None;
-        for &(count, _) in self.routes.keys() {
-            if last_count.replace(count) == Some(count) {
-                continue;
-            }
-            let shard = guild.map_or(0, |guild| self.world.shard_of(guild, count));
-            out.extend(self.routes.get(&(count, shard)).into_iter().flatten());
-        }
-        out
-    }
-
-    /// Numbers a dispatch, buffers it, and sends it if the session is connected.
-    pub(super) fn dispatch(&mut self, index: SessionIndex, event: &str, d: &str) -> Option<u64> {
-        let session = self.sessions.get_mut(&index)?;
-        let (seq, payload) = session.push(event, d);
-        self.ledger.dispatches += 1;
-        if let Some(record) = self.ledger.sessions.get_mut(&index) {
-            record.last_seq = seq;
-        }
-        if self.ledger.dispatch_log.len() < self.options.ledger_dispatches_max {
-            let shard_id = session.identity.shard_id;
-            let d_hash = hash(d.as_bytes());
-            self.ledger.dispatch_log.push(Dispatch {
-                session: index,
-                shard_id,
-                seq,
-                event: event.into(),
-                d_hash,
-            });
-        }
-        if let Some(connection) = session.connection {
-            self.send(connection, payload);
-        }
-        Some(seq)
-    }
-
-    pub(super) fn find_session(&self, session_id: &str) -> Option<SessionIndex> {
-        self.by_id.get(session_id).copied()
-    }
-
-    /// Continues a session on `id`: everything after `seq`, then RESUMED. False when the buffer no longer has it.
-    pub(super) fn resume_session(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        index: SessionIndex,
-        seq: u64,
-    ) -> bool {
-        let Some(session) = self.sessions.get_mut(&index) else { return false };
-        let Some(replay) = session.replay(seq) else { return false };
-        if let Some(old) = session.connection.replace(id)
-            && old != id
-        {
-            // The client came back before the old connection was seen to be dead.
-            if let Some(connection) = self.connections.get_mut(&old) {
-                connection.session = None;
-            }
-            self.close(now, old, None);
-        }
-        self.timers.set(Timer::Expire(index), None);
-        if let Some(connection) = self.connections.get_mut(&id) {
-            connection.session = Some(index);
-        }
-        for item in replay {
-            match item {
-                Replay::Stored(payload) => {
-                    self.ledger.replayed += 1;
-                    self.send(id, payload);
-                }
-                Replay::Recorded { first, count } => {
-                    self.ledger.replayed += count;
-                    self.outputs.push_back(Output::Recorded { connection: id, first, count });
-                }
-            }
-        }
-        self.ledger.resumes += 1;
-        if let Some(record) = self.ledger.sessions.get_mut(&index) {
-            record.resumes += 1;
-        }
-        self.dispatch(index, "RESUMED", r#"{"_trace":["[\"gateway-stand-in\",{\"micros\":1}]"]}"#);
-        true
-    }
-
-    /// Ends a session; a connection that it has stays, without one.
-    pub(super) fn end_session(&mut self, index: SessionIndex, end: SessionEnd) {
-        let Some(session) = self.sessions.remove(&index) else { return };
-        self.timers.set(Timer::Expire(index), None);
-        self.by_id.remove(&session.id);
-        let key = (session.identity.shard_count, session.identity.shard_id);
-        if let Some(list) = self.routes.get_mut(&key) {
-            list.retain(|&other| other != index);
-            if list.is_empty() {
-                self.routes.remove(&key);
-            }
-        }
-        if let Some(connection) = session.connection.and_then(|id| self.connections.get_mut(&id)) {
-            connection.session = None;
-        }
-        if let Some(record) = self.ledger.sessions.get_mut(&index) {
-            record.end = Some(end);
-        }
     }
 
     // Connections.

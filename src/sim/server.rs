@@ -63,6 +63,9 @@ impl Default for ServerOptions {
     }
 }
 
+/// Compression and (shard_id, shard_count, intents).
+type RecordingKey = (Compression, (u32, u32, u64));
+
 pub(super) enum Mail {
     Socket(TcpStream),
     Output(Output),
@@ -82,7 +85,7 @@ pub(super) struct Shared {
     pub bytes_out: AtomicU64,
     pub frames_out: AtomicU64,
     pub tls: Option<Arc<rustls::ServerConfig>>,
-    recordings: Mutex<HashMap<(Compression, (u32, u32, u64)), Arc<Recording>>>,
+    recordings: Mutex<HashMap<RecordingKey, Arc<Recording>>>,
     pub started: Instant,
 }
 

@@ -275,3 +275,66 @@ fn tls() {
     server.inject(Fault::Op7 { shard: 0 });
     while client.next().unwrap()["op"] != 7 {}
 }
+
+/// CPU time of the server's thread per event while readers take all they get. Prints; asserts nothing.
+#[test]
+#[ignore = "a measurement: cargo test --release --lib sim::server_tests::load -- --ignored --nocapture"]
+fn load() {
+    let cpu_ticks = || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|t| t.unwrap().path());
+        let stats = tasks.filter_map(|t| std::fs::read_to_string(t.join("stat")).ok());
+        let of_sim = stats.filter(|s| s.contains("(sim-"));
+        let ticks = of_sim.map(|s| {
+            s.rsplit_once(") ")
+                .unwrap()
+                .1
+                .split(' ')
+                .skip(11)
+                .take(2)
+                .map(|t| t.parse::<u64>().unwrap())
+                .sum::<u64>()
+        });
+        ticks.sum::<u64>()
+    };
+    for compression in [Compression::None, Compression::Zlib, Compression::Zstd] {
+        let discord = Options {
+            recorded: true,
+            guilds: 100,
+            members: 200,
+            max_concurrency: 64,
+            ledger_dispatches_max: 0,
+            gateway_url: String::new(),
+            ..Options::default()
+        };
+        let server = Server::start(ServerOptions { discord, ..ServerOptions::default() }).unwrap();
+        let query = ["", "&compress=zlib-stream", "&compress=zstd-stream"][compression as usize];
+        let readers: Vec<_> = (0..4)
+            .map(|shard| {
+                let stream = TcpStream::connect(server.addr()).unwrap();
+                let mut raw = stream.try_clone().unwrap();
+                let url = format!("ws://localhost/?v=10&encoding=json{query}");
+                let (mut socket, _) = tungstenite::client(url, stream).unwrap();
+                let identify =
+                    json!({"op":2,"d":{"token":"t","intents":INTENTS_ALL,"properties":{},"shard":[shard,4]}});
+                socket.send(Message::text(identify.to_string())).unwrap();
+                std::thread::spawn(move || {
+                    let mut buffer = vec![0; 1 << 18];
+                    while raw.read(&mut buffer).is_ok_and(|count| count > 0) {}
+                })
+            })
+            .collect();
+        std::thread::sleep(Duration::from_secs(2));
+        let (ticks, (frames, bytes)) = (cpu_ticks(), server.sent());
+        std::thread::sleep(Duration::from_secs(4));
+        let (ticks, after) = (cpu_ticks() - ticks, server.sent());
+        let frames = after.0 - frames;
+        println!(
+            "{compression:?}: {} events/s, {} bytes each, {:.3} us of CPU each",
+            frames / 4,
+            (after.1 - bytes) / frames.max(1),
+            ticks as f64 * 10_000.0 / frames as f64
+        );
+        server.stop();
+        readers.into_iter().for_each(|r| r.join().unwrap());
+    }
+}
