@@ -87,7 +87,7 @@ impl Home {
     }
 
     /// A shard is done with a command: it went out or was refused.
-    pub(super) fn command_done(&mut self, _: &mut Reactor, id: u64, result: Result<(), Refusal>) {
+    pub(super) fn command_done(&mut self, id: u64, result: Result<(), Refusal>) {
         match &result {
             Ok(()) => self.workers.forwarded += 1,
             Err(refusal) => {
@@ -96,7 +96,7 @@ impl Home {
             }
         }
         if let Some(asker) = self.workers.askers.remove(&id) {
-            self.answer_command(&asker, result.as_ref().map(|()| ()).map_err(|error| error as _));
+            self.answer_command(&asker, result.as_ref().copied().map_err(|error| error as _));
         }
     }
 
