@@ -109,11 +109,19 @@ pub struct Outbox {
     offset: usize,
     next_tag: u64,
     memory_bytes: usize,
+    /// Promised to batches that are being filled.
+    reserved_bytes: usize,
     memory_bytes_max: usize,
     spare: Vec<Batch>,
     /// What has happened.
     pub stats: Stats,
 }
+
+/// The smallest promise to a batch: a few dozen ordinary events.
+const BATCH_BYTES_MIN: usize = 16 * 1024;
+
+/// The largest: about 300 events or half a millisecond of work, so that no shard holds a thread for long.
+pub const BATCH_BYTES_MAX: usize = 256 * 1024;
 
 /// How many emptied batches are kept for reuse; as many as a turn of the loop hands out at most.
 const SPARE_MAX: usize = 64;
@@ -130,16 +138,38 @@ impl Outbox {
             offset: 0,
             next_tag: 1,
             memory_bytes: 0,
+            reserved_bytes: 0,
             memory_bytes_max,
             spare: Vec::new(),
             stats: Stats::default(),
         }
     }
 
-    /// Whether readers must stop. What they hold already is still taken, so the memory in use can pass the limit
-    /// by one batch per task under way.
+    /// Whether readers must stop: not even the smallest batch would fit.
     pub fn is_full(&self) -> bool {
-        self.memory_bytes >= self.memory_bytes_max
+        !self.entries.is_empty() && self.memory_bytes + self.share() > self.memory_bytes_max
+    }
+
+    /// What one batch is promised: a sixteenth, so that the shards of a cluster can be under way together.
+    fn share(&self) -> usize {
+        (self.memory_bytes_max / 16).clamp(BATCH_BYTES_MIN, BATCH_BYTES_MAX)
+    }
+
+    /// Promises memory to a batch that is about to be filled. `None`: other batches that are being filled have it;
+    /// try again when one of them is back or something is confirmed. A single message may be larger than what was
+    /// promised: only by that, for each batch under way, can the limit be passed.
+    pub fn reserve(&mut self) -> Option<usize> {
+        let (used, share) = (self.memory_bytes + self.reserved_bytes, self.share());
+        if used > 0 && used + share > self.memory_bytes_max {
+            return None;
+        }
+        self.reserved_bytes += share;
+        Some(share)
+    }
+
+    /// Takes a promise back: the batch is here, or was not needed.
+    pub fn release(&mut self, bytes: usize) {
+        self.reserved_bytes = self.reserved_bytes.saturating_sub(bytes);
     }
 
     /// Whether there is room again for readers that were stopped. Lower than the limit, so that they do not

@@ -150,7 +150,7 @@ fn what_was_on_the_wire_goes_out_again_marked_and_first() {
 
 #[test]
 fn full_and_roomy_are_apart() {
-    let mut outbox = Outbox::new(4096);
+    let mut outbox = Outbox::new(64 << 10);
     assert!(!outbox.is_full() && outbox.has_room());
     let mut seq = 1;
     while !outbox.is_full() {

@@ -17,11 +17,7 @@ use crate::stream::transport::{self, Endpoint, Incoming, Transport};
 use crate::stream::{self, ErrorKind};
 
 use super::flow::{self, FlowScratch, Framing};
-use super::outbox::Batch;
-
-/// How many bytes a run may append to its batch before it goes home with work left: a quarter of a megabyte is
-/// about 300 events or half a millisecond, so that no shard holds a thread for long.
-pub const BATCH_BYTES_BUDGET: usize = 256 * 1024;
+use super::outbox::{BATCH_BYTES_MAX, Batch};
 
 /// How many payloads a run takes at most, for shards whose payloads publish nothing.
 pub const PAYLOADS_BUDGET: u32 = 1024;
@@ -53,6 +49,8 @@ pub struct ShardTask {
     pub framing: Framing,
     /// Whether the outbox takes more: if not, nothing is read that may publish.
     pub may_publish: bool,
+    /// How much a run may append to its batch before it ends; a message that was begun is finished.
+    pub batch_bytes_max: usize,
     /// What the home wants told, in order.
     pub inputs: Vec<TaskInput>,
     /// Bytes from the socket.
@@ -98,6 +96,7 @@ impl ShardTask {
             shard,
             framing,
             may_publish: true,
+            batch_bytes_max: BATCH_BYTES_MAX,
             inputs: Vec::new(),
             window: Buf::default(),
             ended: None,
@@ -185,7 +184,7 @@ impl ShardTask {
     fn pump(&mut self, turn: Turn, scratch: &mut Scratch) {
         let mut payloads = 0;
         while self.wants_bytes() {
-            if payloads == PAYLOADS_BUDGET || self.batch.bytes.len() >= BATCH_BYTES_BUDGET {
+            if payloads == PAYLOADS_BUDGET || self.batch.bytes.len() >= self.batch_bytes_max {
                 self.more = true;
                 return;
             }

@@ -90,6 +90,8 @@ pub struct Cluster {
     pub paused: bool,
     /// Something waits to be written, as far as is known.
     pub dirty: bool,
+    /// Shards that wait for outbox memory which batches under way have.
+    pub deferred: Vec<usize>,
     /// Its shards have been started.
     pub started: bool,
     /// The largest frame that the broker takes.
@@ -128,6 +130,7 @@ impl Cluster {
             blocked: false,
             paused: false,
             dirty: false,
+            deferred: Vec::new(),
             started: false,
             frame_max: FRAME_MAX_DEFAULT,
             queue_durable: false,

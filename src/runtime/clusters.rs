@@ -162,6 +162,7 @@ impl Home {
         }
         self.dirty_cluster(index);
         self.pause_or_go_on(reactor, index);
+        self.spawn_deferred(reactor, index);
         self.arm_cluster(reactor, index);
     }
 

@@ -13,7 +13,7 @@ use crate::stream::transport::Endpoint;
 use super::dial::Dial;
 
 /// How much of one shard is read before others have their turn; compressed, so several times that in events.
-pub const WINDOW_BYTES: usize = 64 * 1024;
+pub const WINDOW_BYTES: usize = 16 * 1024;
 
 /// How much may wait for a shard's socket. Commands are 4 KiB at most and 120 a minute, so this is reached only
 /// by a peer that does not read while it makes the transport answer (pings, say): the link is given up.
@@ -56,6 +56,10 @@ pub struct ShardSlot {
     pub state: State,
     /// Whether the task can use bytes, as it said when it was last at home.
     pub wants_bytes: bool,
+    /// Whether it waits for outbox memory.
+    pub deferred: bool,
+    /// Outbox memory that its task was promised, while it is away.
+    pub reserved_bytes: usize,
     /// Flow figures when the task was last at home.
     pub stats: crate::relay::flow::Stats,
     outgoing: Vec<u8>,
@@ -79,6 +83,8 @@ impl ShardSlot {
             queued: false,
             state,
             wants_bytes: false,
+            deferred: false,
+            reserved_bytes: 0,
             stats: Default::default(),
             outgoing: Vec::new(),
             written: 0,

@@ -40,7 +40,17 @@ impl Home {
         if !slot.load(reactor.turn.now) {
             return;
         }
+        if !cluster.paused {
+            let Some(bytes) = cluster.outbox.reserve() else {
+                if !std::mem::replace(&mut slot.deferred, true) {
+                    cluster.deferred.push(index);
+                }
+                return;
+            };
+            slot.reserved_bytes = bytes;
+        }
         if let Some(mut task) = slot.task.take() {
+            task.batch_bytes_max = slot.reserved_bytes;
             if task.batch.bytes.capacity() == 0 {
                 task.batch = cluster.outbox.take_spare();
             }
@@ -54,6 +64,7 @@ impl Home {
         let cluster = &mut self.clusters[slot.cluster];
         let batch = std::mem::take(&mut task.batch);
         let (cluster_index, publishes) = (slot.cluster, !batch.records.is_empty());
+        cluster.outbox.release(std::mem::take(&mut slot.reserved_bytes));
         cluster.outbox.push(index as u32, batch);
         if !slot.queue_outgoing(&mut task.outgoing) {
             slot.ended = Some(Cause::Io(io::ErrorKind::WriteZero));
@@ -85,7 +96,20 @@ impl Home {
         }
         self.pause_or_go_on(reactor, self.shards[index].cluster);
         self.queue_readable(index);
+        // Those that waited for memory come first, or a busy shard would take it again and again.
+        self.spawn_deferred(reactor, cluster_index);
         self.spawn(reactor, index);
+    }
+
+    /// Lets the shards run that waited for outbox memory, as far as there is some.
+    pub(super) fn spawn_deferred(&mut self, reactor: &mut Reactor, cluster: usize) {
+        if self.clusters[cluster].deferred.is_empty() {
+            return;
+        }
+        for waiting in std::mem::take(&mut self.clusters[cluster].deferred) {
+            self.shards[waiting].deferred = false;
+            self.spawn(reactor, waiting);
+        }
     }
 
     pub(super) fn queue_readable(&mut self, index: usize) {
