@@ -138,7 +138,7 @@ pub fn accept(
         timestamp_s: wall_ms / 1000,
         shard_id,
         seq,
-        repeat: false,
+        repeat: dispatch.repeat,
         persistent: framing.persistent,
         body,
     };

@@ -113,6 +113,7 @@ pub struct Outbox {
     reserved_bytes: usize,
     memory_bytes_max: usize,
     spare: Vec<Batch>,
+    spare_bytes: usize,
     /// What has happened.
     pub stats: Stats,
 }
@@ -122,12 +123,6 @@ const BATCH_BYTES_MIN: usize = 16 * 1024;
 
 /// The largest: about 300 events or half a millisecond of work, so that no shard holds a thread for long.
 pub const BATCH_BYTES_MAX: usize = 256 * 1024;
-
-/// How many emptied batches are kept for reuse; as many as a turn of the loop hands out at most.
-const SPARE_MAX: usize = 64;
-
-/// A batch whose buffer grew above this is not kept: one huge guild must not pin its size for ever.
-const SPARE_BYTES_MAX: usize = 512 * 1024;
 
 impl Outbox {
     /// An outbox that calls itself full at `memory_bytes_max`.
@@ -141,6 +136,7 @@ impl Outbox {
             reserved_bytes: 0,
             memory_bytes_max,
             spare: Vec::new(),
+            spare_bytes: 0,
             stats: Stats::default(),
         }
     }
@@ -195,13 +191,18 @@ impl Outbox {
 
     /// An empty batch, with the memory of an earlier one if there is one.
     pub fn take_spare(&mut self) -> Batch {
-        self.spare.pop().unwrap_or_default()
+        let batch = self.spare.pop().unwrap_or_default();
+        self.spare_bytes -= batch.bytes.capacity();
+        batch
     }
 
     /// Gives an unused batch back.
     pub fn put_spare(&mut self, mut batch: Batch) {
-        if self.spare.len() < SPARE_MAX && batch.bytes.capacity() <= SPARE_BYTES_MAX {
+        // Spares are not part of the limit, so all of them together are kept below a quarter of it.
+        let bytes = batch.bytes.capacity();
+        if bytes > 0 && bytes <= 2 * self.share() && self.spare_bytes + bytes <= self.memory_bytes_max / 4 {
             batch.clear();
+            self.spare_bytes += bytes;
             self.spare.push(batch);
         }
     }
@@ -214,7 +215,8 @@ impl Outbox {
         debug_assert_eq!(batch.records.last().map(|record| record.end), Some(batch.bytes.len()));
         // While the broker keeps up a batch lives for milliseconds and its slack does not matter. In an outage
         // the slack of thousands would fill the outbox with nothing.
-        if self.memory_bytes > self.memory_bytes_max / 8 && batch.bytes.capacity() > batch.bytes.len() * 2 {
+        let crowded = self.memory_bytes > self.memory_bytes_max / 8 || batch.bytes.capacity() > self.share();
+        if crowded && batch.bytes.capacity() > batch.bytes.len() * 2 {
             batch.bytes.shrink_to_fit();
             batch.records.shrink_to_fit();
         }
@@ -376,7 +378,8 @@ impl Entry {
         let old = std::mem::take(&mut self.batch);
         let mut start = 0;
         let mut failed = 0;
-        self.batch.bytes.reserve(old.bytes.len());
+        // The mark and a frame more of the body for each message; a smaller frame_max may ask for more still.
+        self.batch.bytes.reserve_exact(old.bytes.len() + old.records.len() * 24);
         for record in &old.records {
             let message = old.bytes.get(start..record.end).unwrap_or_default();
             start = record.end;

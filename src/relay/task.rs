@@ -115,9 +115,9 @@ impl ShardTask {
     /// Whether bytes from the socket can be used now. Until a session is asked for nothing can be published, so
     /// a full outbox does not stand in the way of a shard that has to resume before Discord forgets it.
     pub fn wants_bytes(&self) -> bool {
-        self.transport.is_some()
-            && (self.may_publish
-                || !matches!(self.shard.state(), State::Identifying | State::Resuming | State::Active))
+        let nothing_to_publish =
+            matches!(self.shard.state(), State::Connecting | State::AwaitingHello | State::AwaitingPermit);
+        self.transport.is_some() && (self.may_publish || nothing_to_publish)
     }
 
     fn tell(&mut self, turn: Turn, input: Input) {
@@ -138,6 +138,8 @@ impl ShardTask {
                         self.last_error = Some(error.to_string());
                         self.ended = Some(Cause::Stream);
                     }
+                    // A hundred commands may go out in one run; the transport holds a few dozen.
+                    self.collect_outgoing();
                     // Identify and Resume carry the token: it must not stay in a buffer for longer than needed.
                     self.encoded.fill(0);
                 }
@@ -152,6 +154,7 @@ impl ShardTask {
                     self.transport = None;
                     self.ended = None;
                     self.window.reset(0);
+                    self.more = false;
                     self.effects.push(Output::DropLink);
                 }
                 other => self.effects.push(other),
@@ -166,6 +169,11 @@ impl ShardTask {
     }
 
     fn connect(&mut self, turn: Turn, endpoint: &Endpoint) {
+        if self.shard.state() != State::Connecting {
+            // The machine gave this connection up while it was being made.
+            return;
+        }
+        self.window.reset(0);
         match Transport::new(&self.options.transport, endpoint) {
             Ok(transport) => {
                 self.transport = Some(transport);
@@ -182,6 +190,10 @@ impl ShardTask {
 
     /// Takes payloads out of the window until it is empty or the budget is spent.
     fn pump(&mut self, turn: Turn, scratch: &mut Scratch) {
+        if !self.wants_bytes() {
+            return;
+        }
+        self.more = false;
         let mut payloads = 0;
         while self.wants_bytes() {
             if payloads == PAYLOADS_BUDGET || self.batch.bytes.len() >= self.batch_bytes_max {
@@ -207,11 +219,11 @@ impl ShardTask {
                     );
                     match accepted {
                         Ok(()) => self.drain(),
-                        Err(error) => self.fail(turn, error.cause(), error.to_string()),
+                        Err(error) => return self.fail(turn, error.cause(), error.to_string()),
                     }
                 }
                 Ok(Some(Incoming::Closed { code, .. })) => self.tell(turn, Input::PeerClosed { code }),
-                Err(error) => self.fail(turn, cause_of(&error), error.to_string()),
+                Err(error) => return self.fail(turn, cause_of(&error), error.to_string()),
             }
         }
     }
@@ -232,7 +244,6 @@ impl Task for ShardTask {
     type Scratch = Scratch;
 
     fn run(&mut self, turn: Turn, scratch: &mut Scratch) {
-        self.more = false;
         let mut inputs = std::mem::take(&mut self.inputs);
         for input in inputs.drain(..) {
             match input {

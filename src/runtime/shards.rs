@@ -87,13 +87,14 @@ impl Home {
         slot.stats = task.stats;
         reactor.timers.set(Key::timer(Owner::Shard, index), task.shard.poll_timeout());
         let mut effects = std::mem::take(&mut task.effects);
-        slot.task = Some(task);
+        slot.last_error = task.last_error.take();
+        // The task counts as away until all is carried out: an effect that leads to an input (a permit that is
+        // granted at once) must not load it for a run between two effects.
         for effect in effects.drain(..) {
             self.carry_out(reactor, index, effect);
         }
-        if let Some(task) = &mut self.shards[index].task {
-            task.effects = effects;
-        }
+        task.effects = effects;
+        self.shards[index].task = Some(task);
         self.pause_or_go_on(reactor, self.shards[index].cluster);
         self.queue_readable(index);
         // Those that waited for memory come first, or a busy shard would take it again and again.
@@ -153,7 +154,7 @@ impl Home {
 
     pub(super) fn log_change(&mut self, index: usize, from: State, to: State, cause: Option<Cause>) {
         let slot = &mut self.shards[index];
-        let detail = slot.task.as_mut().and_then(|task| task.last_error.take()).unwrap_or_default();
+        let detail = slot.last_error.take().unwrap_or_default();
         let shard = slot.shard_id;
         let separator = if detail.is_empty() { "" } else { ": " };
         match (to, cause) {
