@@ -143,6 +143,7 @@ pub fn accept(
         body,
     };
     frame_event(&mut batch.bytes, PUBLISH_CHANNEL, framing.frame_max, &event).map_err(Error::Framing)?;
+    batch.frame_max = framing.frame_max;
     batch.records.push(Record::new(dispatch.session_hash, seq, batch.bytes.len()));
     stats.published += 1;
     Ok(())

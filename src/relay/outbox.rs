@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 
-use crate::amqp::publish::reframe_as_repeat;
+use crate::amqp::publish::reframe;
 
 /// One publish of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub struct Batch {
     pub bytes: Vec<u8>,
     /// One record per publish.
     pub records: Vec<Record>,
+    /// The frame_max that the bytes were cut by.
+    pub frame_max: u32,
 }
 
 impl Batch {
@@ -233,12 +235,13 @@ impl Outbox {
             let entry = &mut self.entries[index];
             match entry.wire {
                 Wire::Tagged(_) => continue,
-                Wire::Fresh => {}
-                Wire::Stale => {
+                Wire::Fresh if entry.batch.frame_max <= frame_max => {}
+                Wire::Fresh | Wire::Stale => {
+                    let repeat = entry.wire == Wire::Stale;
                     self.memory_bytes -= entry.batch.memory_bytes();
-                    let (repeated, failed) = entry.frame_again(frame_max);
+                    let (framed, failed) = entry.frame_again(frame_max, repeat);
                     self.memory_bytes += entry.batch.memory_bytes();
-                    self.stats.repeated += repeated;
+                    self.stats.repeated += if repeat { framed } else { 0 };
                     self.stats.unframeable += failed;
                     self.stats.confirmed += failed;
                 }
@@ -372,10 +375,11 @@ impl Outbox {
 }
 
 impl Entry {
-    /// Frames what is not confirmed anew, with the mark. Returns how many publishes go out again, and how many
-    /// could not be framed.
-    fn frame_again(&mut self, frame_max: u32) -> (u64, u64) {
+    /// Frames what is not confirmed anew, with the mark if it may have gone out before. Returns how many publishes
+    /// those are, and how many could not be framed.
+    fn frame_again(&mut self, frame_max: u32, repeat: bool) -> (u64, u64) {
         let old = std::mem::take(&mut self.batch);
+        self.batch.frame_max = frame_max;
         let mut start = 0;
         let mut failed = 0;
         // The mark and a frame more of the body for each message; a smaller frame_max may ask for more still.
@@ -387,7 +391,7 @@ impl Entry {
                 continue;
             }
             let length = self.batch.bytes.len();
-            if reframe_as_repeat(message, frame_max, &mut self.batch.bytes).is_err() {
+            if reframe(message, frame_max, repeat, &mut self.batch.bytes).is_err() {
                 self.batch.bytes.truncate(length);
                 failed += 1;
                 continue;
