@@ -58,7 +58,7 @@ impl Home {
                 let token = Key { owner: Owner::Cluster, generation: cluster.generation, index }.pack();
                 let (host, port) = (cluster.uri().host.clone(), cluster.uri().port);
                 cluster.link = Link::Dialing(Dial::new(token));
-                self.resolve(reactor, &host, port, token);
+                self.resolve(reactor, &self.resolvers.brokers, &host, port, token);
             }
             Link::Dialing(dial) => {
                 if dial.deadline.is_some_and(|at| at <= now)
@@ -165,7 +165,8 @@ impl Home {
                 Event::Delivery(delivery) => self.delivery(reactor, index, delivery),
                 Event::BadDelivery(why) => {
                     self.workers.ignored += 1;
-                    log::warn!(cluster = number; "ignored a worker's message: {why}");
+                    let what = format_args!("ignored a worker's message: {why}");
+                    self.workers.complain(reactor.turn.now, number, what);
                 }
                 Event::Notice(text) => log::warn!(cluster = number; "{text}"),
                 Event::Closed => cluster.drop_link(Link::Closed),

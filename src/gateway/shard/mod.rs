@@ -290,6 +290,11 @@ impl Shard {
         self.session.as_ref()
     }
 
+    /// The ticket that it wants to identify with, waiting or granted, until the IDENTIFY goes out.
+    pub fn permit(&self) -> Option<u64> {
+        self.permit
+    }
+
     /// What was counted.
     pub fn stats(&self) -> &Stats {
         &self.stats
