@@ -4,8 +4,9 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use amq_protocol::frame::{AMQPFrame, WriteContext, gen_frame, parse_frame};
 use amq_protocol::protocol::{AMQPClass, basic, channel, confirm, connection, exchange, queue};
@@ -17,6 +18,8 @@ pub struct Counts {
     pub publishes: AtomicU64,
     /// Bytes of any kind.
     pub bytes: AtomicU64,
+    /// Set from outside: the sink stops reading, as a broker in trouble does.
+    pub stalled: AtomicBool,
 }
 
 /// Starts a sink on a free port of the loopback interface. It lives as long as the process.
@@ -53,6 +56,9 @@ fn serve(mut stream: TcpStream, counts: &Counts) -> io::Result<()> {
     let mut filled = 0;
     let mut confirmed = 0u64;
     loop {
+        while counts.stalled.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(5));
+        }
         let count = stream.read(&mut window[filled..])?;
         if count == 0 {
             return Ok(());
