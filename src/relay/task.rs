@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use crate::base::Buf;
-use crate::gateway::shard::{Cause, Input, Output, Shard, State};
+use crate::gateway::shard::{Cause, Input, Output, Shard};
 use crate::reactor::{Task, Turn};
 use crate::stream::transport::{self, Endpoint, Incoming, Transport};
 use crate::stream::{self, ErrorKind};
@@ -116,9 +116,7 @@ impl ShardTask {
     /// Whether bytes from the socket can be used now. Until a session is asked for nothing can be published, so
     /// a full outbox does not stand in the way of a shard that has to resume before Discord forgets it.
     pub fn wants_bytes(&self) -> bool {
-        self.transport.is_some()
-            && (self.may_publish
-                || !matches!(self.shard.state(), State::Identifying | State::Resuming | State::Active))
+        self.transport.is_some() && (self.may_publish || !self.shard.state().brings_events())
     }
 
     fn tell(&mut self, turn: Turn, input: Input) {

@@ -62,6 +62,13 @@ impl State {
         )
     }
 
+    /// Whether what is read now may have to be published: not before a session was asked for, but also while a
+    /// close waits for its answer. While there is no room for events the owner of the link reads nothing in these
+    /// states, and goes on reading in the others.
+    pub const fn brings_events(self) -> bool {
+        matches!(self, State::Identifying | State::Resuming | State::Active | State::Closing)
+    }
+
     /// Whether the owner has a link, open or being opened.
     pub const fn has_link(self) -> bool {
         self.is_open() || matches!(self, State::Connecting | State::Closing)

@@ -381,3 +381,13 @@ pub(super) fn wait_for(rig: &mut Rig, wanted: impl Fn(&Output) -> bool) -> (Dura
         }
     }
 }
+
+#[test]
+fn a_link_that_is_being_closed_still_brings_events() {
+    let mut rig = Rig::new();
+    rig.active();
+    rig.input(Input::Stop { end_session: false });
+    assert_eq!(rig.shard.state(), State::Closing);
+    assert!(rig.shard.state().brings_events(), "without room for events it is not to be read");
+    assert_eq!(rig.event(2).seq, Some(2));
+}
