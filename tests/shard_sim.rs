@@ -21,10 +21,14 @@ mod broker;
 mod chaos;
 #[path = "shard_sim/clusters.rs"]
 mod clusters;
+#[path = "shard_sim/connections.rs"]
+mod connections;
 #[path = "shard_sim/network.rs"]
 mod network;
 #[path = "shard_sim/plan.rs"]
 mod plan;
+#[path = "shard_sim/shards.rs"]
+mod shards;
 #[path = "shard_sim/world.rs"]
 mod world;
 
@@ -40,7 +44,7 @@ use plan::Plan;
 use world::World;
 
 /// How many seeds run by default: about a minute of CPU.
-const SEEDS: u64 = 6000;
+const SEEDS: u64 = 10_000;
 
 /// After so many failed seeds no further one is begun.
 const FAILURES_MAX: usize = 10;
