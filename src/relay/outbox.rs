@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 
-use crate::amqp::publish::reframe_as_repeat;
+use crate::amqp::publish::{REPEAT_BYTES, reframe_as_repeat};
 
 /// One publish of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -346,7 +346,9 @@ impl Entry {
         let old = std::mem::take(&mut self.batch);
         let mut start = 0;
         let mut failed = 0;
-        self.batch.bytes.reserve(old.bytes.len());
+        // Room for the marks too: a buffer that has to grow doubles, and a full outbox with it.
+        self.batch.bytes.reserve_exact(old.bytes.len() + old.records.len() * REPEAT_BYTES);
+        self.batch.records.reserve_exact(old.records.len());
         for record in &old.records {
             let message = old.bytes.get(start..record.end).unwrap_or_default();
             start = record.end;

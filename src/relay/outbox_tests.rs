@@ -121,6 +121,21 @@ fn confirms_of_any_form_free_memory_and_move_the_seq() {
 }
 
 #[test]
+fn repeats_take_the_memory_of_their_marks_and_no_more() {
+    let mut outbox = Outbox::new(1 << 20);
+    let mut broker = Broker::default();
+    let mut large = batch(0, 1..1000);
+    large.bytes.shrink_to_fit();
+    large.records.shrink_to_fit();
+    outbox.push(0, large);
+    write(&mut outbox, &mut broker, usize::MAX);
+    let before = outbox.memory_bytes();
+    outbox.rewind();
+    outbox.prepare(FRAME_MAX, 8);
+    assert_eq!(outbox.memory_bytes(), before + 999 * REPEAT_BYTES);
+}
+
+#[test]
 fn confirms_for_nothing_are_counted_and_change_nothing() {
     let mut outbox = Outbox::new(1 << 20);
     outbox.confirm(1, true, |_| panic!("no progress"));
