@@ -86,8 +86,8 @@ impl Budget {
         let heartbeats = usize::try_from(heartbeats).unwrap_or(PAYLOADS_MAX);
         let reserved = heartbeats.saturating_add(5).max(RESERVED);
         self.commands_max = PAYLOADS_MAX.saturating_sub(reserved).max(1);
-        // And one each for IDENTIFY and RESUME.
-        let reserved = heartbeats.saturating_add(2).max(RESERVED_FROM_REQUESTED);
+        // The five are for IDENTIFY and RESUME, which INVALID SESSION may ask for again and again.
+        let reserved = heartbeats.saturating_add(5).max(RESERVED_FROM_REQUESTED);
         self.unscheduled_max = PAYLOADS_MAX.saturating_sub(reserved).max(1);
     }
 
