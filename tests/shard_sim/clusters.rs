@@ -203,8 +203,17 @@ impl World {
         cluster.up.push_back((now + cluster.latency * 4, Up::Open));
     }
 
+    fn confirm_wait_max(&self) -> Duration {
+        // A broker that takes seconds for each event of a tiny outbox is trouble too.
+        if self.calm {
+            self.plan.confirm_wait_max.min(Duration::from_millis(50))
+        } else {
+            self.plan.confirm_wait_max
+        }
+    }
+
     fn broker_reads(&mut self, index: usize) {
-        let now = self.now;
+        let (now, confirm_wait_max) = (self.now, self.confirm_wait_max());
         if self.clusters[index].deaf_until.is_some_and(|until| until > now) {
             return;
         }
@@ -231,7 +240,7 @@ impl World {
                         cluster.say(now, Down::Said(Word::Nack { tag }, Vec::new()));
                     }
                     if cluster.confirm_at.is_none() && !cluster.broker.unconfirmed.is_empty() {
-                        let wait = self.rng.duration(Duration::ZERO, self.plan.confirm_wait_max);
+                        let wait = self.rng.duration(Duration::ZERO, confirm_wait_max);
                         cluster.confirm_at = Some(now + wait);
                     }
                 }
@@ -240,7 +249,7 @@ impl World {
     }
 
     fn broker_confirms(&mut self, index: usize) {
-        let now = self.now;
+        let (now, confirm_wait_max) = (self.now, self.confirm_wait_max());
         let cluster = &mut self.clusters[index];
         if cluster.confirm_at.is_none_or(|at| at > now) || cluster.silent_until.is_some_and(|at| at > now) {
             return;
@@ -256,7 +265,7 @@ impl World {
             cluster.say(now, Down::Said(word, ids));
         }
         if !cluster.broker.unconfirmed.is_empty() {
-            cluster.confirm_at = Some(now + self.rng.duration(Duration::ZERO, self.plan.confirm_wait_max));
+            cluster.confirm_at = Some(now + self.rng.duration(Duration::ZERO, confirm_wait_max));
         }
     }
 
