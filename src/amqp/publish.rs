@@ -69,6 +69,8 @@ const EVENT_FLAGS: u16 = CONTENT_TYPE | HEADERS | MESSAGE_ID | TIMESTAMP | APP_I
 const JSON: &[u8] = b"\x10application/json";
 const RATEWAY: &[u8] = b"\x07rateway";
 const REPEAT_TRUE: &[u8] = b"\x06repeatt\x01";
+/// How many octets the mark adds to a message.
+pub const REPEAT_BYTES: usize = REPEAT_TRUE.len();
 /// Delivery mode of a message that goes to disk in a durable queue.
 const PERSISTENT: u8 = 2;
 const SEQ: &[u8] = b"\x03seql";

@@ -34,16 +34,26 @@ pub enum Class {
     Presence,
 }
 
+impl Class {
+    const fn is_command(self) -> bool {
+        matches!(self, Class::Command | Class::Presence)
+    }
+}
+
 /// What was sent lately on one connection.
 #[derive(Debug)]
 pub struct Budget {
-    // When, and whether it was a worker's command. Invariant: in order of time, at most PAYLOADS_MAX.
-    sent: VecDeque<(Instant, bool)>,
-    // Invariant: the commands in `sent`.
+    // Invariant: in order of time, at most PAYLOADS_MAX.
+    sent: VecDeque<(Instant, Class)>,
+    // Invariant: the workers' commands in `sent`.
     commands: usize,
+    // Invariant: the requested heartbeats in `sent`.
+    requested: usize,
     // Invariant: in order of time, at most PRESENCES_MAX.
     presences: VecDeque<Instant>,
     commands_max: usize,
+    // Of commands and requested heartbeats together.
+    unscheduled_max: usize,
 }
 
 impl Default for Budget {
@@ -51,8 +61,10 @@ impl Default for Budget {
         Budget {
             sent: VecDeque::new(),
             commands: 0,
+            requested: 0,
             presences: VecDeque::new(),
             commands_max: PAYLOADS_MAX - RESERVED,
+            unscheduled_max: PAYLOADS_MAX - RESERVED_FROM_REQUESTED,
         }
     }
 }
@@ -62,8 +74,10 @@ impl Budget {
     pub fn reset(&mut self) {
         self.sent.clear();
         self.commands = 0;
+        self.requested = 0;
         self.presences.clear();
         self.commands_max = PAYLOADS_MAX - RESERVED;
+        self.unscheduled_max = PAYLOADS_MAX - RESERVED_FROM_REQUESTED;
     }
 
     /// Keeps room for heartbeats of this interval: ten are plenty for Discord's usual 41 s, but not for 1 s.
@@ -72,6 +86,9 @@ impl Budget {
         let heartbeats = usize::try_from(heartbeats).unwrap_or(PAYLOADS_MAX);
         let reserved = heartbeats.saturating_add(5).max(RESERVED);
         self.commands_max = PAYLOADS_MAX.saturating_sub(reserved).max(1);
+        // The five are for IDENTIFY and RESUME, which INVALID SESSION may ask for again and again.
+        let reserved = heartbeats.saturating_add(5).max(RESERVED_FROM_REQUESTED);
+        self.unscheduled_max = PAYLOADS_MAX.saturating_sub(reserved).max(1);
     }
 
     /// Takes room for one payload.
@@ -80,7 +97,7 @@ impl Budget {
     /// When there is none: the time at which it is worth asking again.
     pub fn take(&mut self, now: Instant, class: Class) -> Result<(), Instant> {
         self.expire(now);
-        let is_command = matches!(class, Class::Command | Class::Presence);
+        let is_command = class.is_command();
         let limit = match class {
             Class::Protocol => PAYLOADS_MAX,
             Class::RequestedHeartbeat | Class::Command | Class::Presence => {
@@ -95,7 +112,13 @@ impl Budget {
         }
         if is_command
             && self.commands >= self.commands_max
-            && let Some(&(at, _)) = self.sent.iter().find(|(_, is_command)| *is_command)
+            && let Some(&(at, _)) = self.sent.iter().find(|(_, class)| class.is_command())
+        {
+            return Err(at + WINDOW);
+        }
+        if class != Class::Protocol
+            && self.commands + self.requested >= self.unscheduled_max
+            && let Some(&(at, _)) = self.sent.iter().find(|(_, class)| *class != Class::Protocol)
         {
             return Err(at + WINDOW);
         }
@@ -108,16 +131,18 @@ impl Budget {
             self.presences.push_back(now);
         }
         self.commands += usize::from(is_command);
-        self.sent.push_back((now, is_command));
+        self.requested += usize::from(class == Class::RequestedHeartbeat);
+        self.sent.push_back((now, class));
         Ok(())
     }
 
     fn expire(&mut self, now: Instant) {
-        while let Some(&(at, is_command)) = self.sent.front()
+        while let Some(&(at, class)) = self.sent.front()
             && now.saturating_duration_since(at) >= WINDOW
         {
             self.sent.pop_front();
-            self.commands -= usize::from(is_command);
+            self.commands -= usize::from(class.is_command());
+            self.requested -= usize::from(class == Class::RequestedHeartbeat);
         }
         while let Some(&at) = self.presences.front()
             && now.saturating_duration_since(at) >= PRESENCE_WINDOW
@@ -184,6 +209,26 @@ mod tests {
         assert_eq!(budget.spent(), 5);
         assert_eq!(budget.take(start, Class::Command), Ok(()));
         assert_eq!(budget.take(start + PRESENCE_WINDOW, Class::Presence), Ok(()));
+    }
+
+    #[test]
+    fn a_flood_of_requested_heartbeats_leaves_room_for_the_scheduled_ones() {
+        let start = Instant::now();
+        for interval in [1, 2, 15, 41] {
+            let mut budget = Budget::default();
+            budget.reserve_for(Duration::from_secs(interval));
+            for second in 0..500 {
+                let now = start + Duration::from_secs(second);
+                if second % interval == 0 {
+                    assert_eq!(
+                        budget.take(now, Class::Protocol),
+                        Ok(()),
+                        "every {interval} s, at {second} s"
+                    );
+                }
+                while budget.take(now, Class::RequestedHeartbeat).is_ok() {}
+            }
+        }
     }
 
     #[test]

@@ -26,13 +26,24 @@ pub struct Session {
     received: u64,
     // Invariant: never above `received`.
     confirmed: Option<u64>,
+    // What `received` was before the last event, if that one skipped numbers.
+    jumped_from: Option<u64>,
 }
 
 impl Session {
     /// A session whose READY carried `seq`. `resume_url` has passed [`resume_url`].
     pub fn new(id: Secret, resume_url: Option<String>, shard_count: u32, seq: u64) -> Session {
         let hash = session_hash(id.expose());
-        Session { id, hash, resume_url, shard_count, first_seq: seq, received: seq, confirmed: None }
+        Session {
+            id,
+            hash,
+            resume_url,
+            shard_count,
+            first_seq: seq,
+            received: seq,
+            confirmed: None,
+            jumped_from: None,
+        }
     }
 
     /// A session of an earlier process, which confirmed everything up to `seq`.
@@ -80,9 +91,23 @@ impl Session {
     pub(super) fn receive(&mut self, seq: u64) -> bool {
         let seen = seq <= self.received;
         if !seen {
+            self.jumped_from = (seq != self.received.wrapping_add(1)).then_some(self.received);
             self.received = seq;
         }
         seen
+    }
+
+    /// As [`Session::receive`], of an event that is no replay. One false number far ahead would make everything after
+    /// it look like something seen; numbers that go on from before the jump take it back.
+    pub(super) fn receive_live(&mut self, seq: u64) -> bool {
+        if let Some(from) = self.jumped_from.filter(|from| seq == from.wrapping_add(1) && seq < self.received)
+        {
+            self.jumped_from = None;
+            self.received = seq;
+            self.confirmed = self.confirmed.map(|confirmed| confirmed.min(from));
+            return false;
+        }
+        self.receive(seq)
     }
 
     /// Notes that the broker has everything up to `seq`. What never arrived cannot be confirmed.
@@ -221,6 +246,20 @@ mod tests {
         let restored = Session::restore(Secret::new("abc"), None, 1, 9);
         assert_eq!((restored.received(), restored.resume_seq()), (9, 9));
         assert_eq!(restored.hash(), session.hash());
+    }
+
+    #[test]
+    fn a_false_jump_is_taken_back_and_a_true_one_stands() {
+        let mut session = Session::new(Secret::new("abc"), None, 1, 1);
+        assert!(!session.receive_live(1_000_000));
+        assert!(!session.receive_live(2), "numbers go on from before the jump");
+        assert_eq!(session.received(), 2);
+        assert!(!session.receive_live(3));
+        assert!(session.receive_live(3), "a duplicate");
+        assert!(!session.receive_live(5));
+        assert!(!session.receive_live(6));
+        assert!(session.receive_live(4), "too late: the jump stood");
+        assert_eq!(session.received(), 6);
     }
 
     #[test]

@@ -16,6 +16,11 @@ use std::time::{Duration, Instant};
 
 /// The window of the daily number.
 const DAY: Duration = Duration::from_secs(24 * 3600);
+/// How much later than the window its end is taken for true, and around that end each permit counts for both days.
+/// Discord's day begins when the first IDENTIFY arrives there, and an IDENTIFY counts for the day in which it
+/// arrives; both are later than the permit by a queue, a connection's retransmissions, a stalled network. A
+/// minute, since one session start beyond the number costs the token, and a minute a day costs nothing.
+pub(super) const DAY_MARGIN: Duration = Duration::from_secs(60);
 /// Longest `reset_after` that is believed: twice the documented window.
 const RESET_AFTER_MAX: Duration = Duration::from_secs(48 * 3600);
 /// Shortest, where the number is used up already.
@@ -133,6 +138,8 @@ pub struct Machine {
     requests: BTreeMap<u64, (u32, Stage)>,
     orders: u64,
     permits: VecDeque<Permit>,
+    // When permits were granted within the last two `DAY_MARGIN`s: as many as the buckets allow in that time.
+    recent: VecDeque<Instant>,
     now: Instant,
     stats: Stats,
 }
@@ -148,6 +155,7 @@ impl Machine {
             requests: BTreeMap::new(),
             orders: 0,
             permits: VecDeque::new(),
+            recent: VecDeque::new(),
             now,
             stats: Stats::default(),
         };
@@ -317,7 +325,7 @@ impl Machine {
         self.reset_at = if reset_after.is_zero() && remaining > 0 && remaining >= self.options.total {
             None
         } else {
-            Some(now + reset_after.clamp(RESET_AFTER_MIN, RESET_AFTER_MAX))
+            Some(now + reset_after.clamp(RESET_AFTER_MIN, RESET_AFTER_MAX) + DAY_MARGIN)
         };
     }
 
@@ -338,10 +346,14 @@ impl Machine {
 
     /// Hands out every permit whose time has come, the oldest request first.
     fn grant(&mut self, now: Instant) {
+        while self.recent.front().is_some_and(|&at| at + DAY_MARGIN * 2 < now) {
+            self.recent.pop_front();
+        }
         if self.reset_at.is_some_and(|at| at <= now) {
-            // A permit of yesterday that is not used yet will count today.
-            self.remaining = self.options.total.saturating_sub(self.held());
-            self.reset_at = None;
+            // A late permit of yesterday may count today. One that is held still is late, or older than any day.
+            let late = u32::try_from(self.recent.len()).unwrap_or(u32::MAX).max(self.held());
+            self.remaining = self.options.total.saturating_sub(late);
+            self.reset_at = (late > 0).then_some(now + DAY + DAY_MARGIN);
         }
         if let Some(wait) = self.options.feedback_wait {
             for bucket in self.buckets.values_mut() {
@@ -367,7 +379,8 @@ impl Machine {
             let Some(bucket) = self.buckets.get_mut(&number) else { continue };
             let Some((_, permit)) = bucket.waiting.pop_first() else { continue };
             self.remaining -= 1;
-            self.reset_at.get_or_insert(now + DAY);
+            self.reset_at.get_or_insert(now + DAY + DAY_MARGIN);
+            self.recent.push_back(now);
             self.stats.granted += 1;
             let next_before = bucket.next;
             bucket.next = now + self.options.spacing + self.options.slack;

@@ -1,5 +1,6 @@
 //! The queue's rules one by one, and a seeded model of Discord that counts against it.
 
+use super::machine::DAY_MARGIN;
 use super::*;
 use crate::base::Rng;
 use std::collections::{BTreeMap, VecDeque};
@@ -24,6 +25,54 @@ fn options(max_concurrency: u32) -> Options {
 
 fn permits(machine: &mut Machine) -> Vec<u64> {
     std::iter::from_fn(|| machine.poll_permit()).map(|permit| permit.ticket).collect()
+}
+
+#[test]
+fn a_day_ends_no_sooner_here_than_at_discord() {
+    let (t, day) = (start(), secs(24 * 3600));
+    let mut queue = Machine::new(Options::new(1, 2, 2, Duration::ZERO), t);
+    let mut grant = |at: Instant, ticket: u64| {
+        assert_eq!(queue.request(at, ticket, 0), Ok(()));
+        queue.handle_deadline(at);
+        let granted = permits(&mut queue) == [ticket];
+        if granted {
+            queue.identified(at, ticket, 0);
+            queue.answered(at, ticket, 0);
+        }
+        granted
+    };
+    // The first arrives at t + 0.3 s, so Discord's day ends that much after t + 24 h. A third one by then would
+    // be one too many.
+    assert!(grant(t, 0));
+    assert!(grant(t + secs(10), 1));
+    assert!(!grant(t + day, 2));
+    assert_eq!(queue.poll_timeout(), Some(t + day + DAY_MARGIN));
+    queue.handle_deadline(t + day + DAY_MARGIN);
+    assert_eq!(permits(&mut queue), [2]);
+}
+
+#[test]
+fn a_permit_near_the_end_of_a_day_counts_for_both_days() {
+    let (t, day) = (start(), secs(24 * 3600));
+    let mut queue = Machine::new(Options::new(1, 2, 2, Duration::ZERO), t);
+    let next = |queue: &mut Machine, at: Instant, ticket: u64| {
+        queue.request(at, ticket, 0).unwrap();
+        queue.handle_deadline(at);
+        let granted = permits(queue) == [ticket];
+        queue.identified(at, ticket, 0);
+        granted
+    };
+    assert!(next(&mut queue, t, 0));
+    // This one may arrive after Discord's day has ended, and be the first of the next.
+    assert!(next(&mut queue, t + day - secs(1), 1));
+    queue.handle_deadline(t + day + secs(60));
+    assert_eq!(queue.remaining(), 1);
+    assert!(next(&mut queue, t + day + secs(60), 2));
+    assert_eq!(queue.remaining(), 0);
+    queue.handle_deadline(t + day * 2 + secs(60));
+    assert_eq!(queue.remaining(), 0, "Discord's second day began at the end of the first at the earliest");
+    queue.handle_deadline(t + day * 2 + secs(120));
+    assert_eq!(queue.remaining(), 2);
 }
 
 #[test]
@@ -145,22 +194,23 @@ fn the_daily_number_is_kept() {
     queue.request(t, 2, 2).unwrap();
     assert_eq!(permits(&mut queue), [1]);
     queue.identified(t, 1, 1);
-    queue.handle_deadline(t + secs(3599));
+    let day = t + secs(3600) + DAY_MARGIN;
+    queue.handle_deadline(day - secs(1));
     assert!(permits(&mut queue).is_empty());
-    assert_eq!(queue.poll_timeout(), Some(t + secs(3600)));
-    assert_eq!(queue.next_permit_at(), Some(t + secs(3600)));
-    queue.handle_deadline(t + secs(3600));
+    assert_eq!(queue.poll_timeout(), Some(day));
+    assert_eq!(queue.next_permit_at(), Some(day));
+    queue.handle_deadline(day);
     assert_eq!(permits(&mut queue), [2]);
     assert_eq!(queue.remaining(), 999);
     // A new day begins with its first permit.
-    queue.identified(t + secs(3600), 2, 2);
-    queue.refresh(t + secs(3601), 0, secs(10));
-    queue.request(t + secs(3602), 3, 3).unwrap();
-    assert_eq!(queue.poll_timeout().map(|at| at - t), Some(ms(3_605_250)));
-    queue.handle_deadline(t + secs(3611));
+    queue.identified(day, 2, 2);
+    queue.refresh(day + secs(1), 0, secs(10));
+    queue.request(day + secs(2), 3, 3).unwrap();
+    assert_eq!(queue.poll_timeout(), Some(day + ms(5250)));
+    queue.handle_deadline(day + secs(11) + DAY_MARGIN);
     assert_eq!(permits(&mut queue), [3]);
     // One permit is out and Discord does not know of it yet.
-    queue.refresh(t + secs(3612), 5, secs(10));
+    queue.refresh(day + secs(12) + DAY_MARGIN, 5, secs(10));
     assert_eq!(queue.remaining(), 4);
 }
 

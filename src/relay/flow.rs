@@ -138,7 +138,7 @@ pub fn accept(
         timestamp_s: wall_ms / 1000,
         shard_id,
         seq,
-        repeat: dispatch.repeat,
+        repeat: false,
         persistent: framing.persistent,
         body,
     };

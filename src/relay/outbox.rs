@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 
-use crate::amqp::publish::reframe;
+use crate::amqp::publish::{REPEAT_BYTES, reframe};
 
 /// One publish of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,10 +175,10 @@ impl Outbox {
         self.reserved_bytes = self.reserved_bytes.saturating_sub(bytes);
     }
 
-    /// Whether there is room again for readers that were stopped. Lower than the limit, so that they do not
-    /// start and stop with every confirm.
+    /// Whether there is room again for readers that were stopped: some below the limit, so that they do not start
+    /// and stop with every confirm. Never while [`Outbox::is_full`].
     pub fn has_room(&self) -> bool {
-        self.memory_bytes <= self.memory_bytes_max / 4 * 3
+        self.entries.is_empty() || self.memory_bytes + self.share() <= self.memory_bytes_max / 4 * 3
     }
 
     /// Whether everything is confirmed.
@@ -449,8 +449,9 @@ impl Entry {
         self.batch.frame_max = frame_max;
         let mut start = 0;
         let mut failed = 0;
-        // The mark and a frame more of the body for each message; a smaller frame_max may ask for more still.
-        self.batch.bytes.reserve_exact(old.bytes.len() + old.records.len() * 24);
+        // Room for the marks too: a buffer that has to grow doubles, and a full outbox with it.
+        self.batch.bytes.reserve_exact(old.bytes.len() + old.records.len() * REPEAT_BYTES);
+        self.batch.records.reserve_exact(old.records.len());
         for record in &old.records {
             let message = old.bytes.get(start..record.end).unwrap_or_default();
             start = record.end;

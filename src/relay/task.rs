@@ -123,9 +123,7 @@ impl ShardTask {
     /// Whether bytes from the socket can be used now. Until a session is asked for nothing can be published, so
     /// a full outbox does not stand in the way of a shard that has to resume before Discord forgets it.
     pub fn wants_bytes(&self) -> bool {
-        let nothing_to_publish =
-            matches!(self.shard.state(), State::Connecting | State::AwaitingHello | State::AwaitingPermit);
-        self.transport.is_some() && (self.may_publish || nothing_to_publish)
+        self.transport.is_some() && (self.may_publish || !self.shard.state().brings_events())
     }
 
     fn tell(&mut self, turn: Turn, input: Input) {

@@ -62,6 +62,13 @@ impl State {
         )
     }
 
+    /// Whether what is read now may have to be published: not before a session was asked for, but also while a
+    /// close waits for its answer. While there is no room for events the owner of the link reads nothing in these
+    /// states, and goes on reading in the others.
+    pub const fn brings_events(self) -> bool {
+        matches!(self, State::Identifying | State::Resuming | State::Active | State::Closing)
+    }
+
     /// Whether the owner has a link, open or being opened.
     pub const fn has_link(self) -> bool {
         self.is_open() || matches!(self, State::Connecting | State::Closing)
@@ -248,11 +255,9 @@ pub struct Dispatch {
     pub session_hash: u64,
     /// Whether it means something to the shard.
     pub kind: DispatchKind,
-    /// Whether this is a replay after RESUME of an event that was routed before: the outbox still holds it, or the
-    /// broker has it.
+    /// Whether it was routed before: a replay after RESUME of what the outbox still holds or the broker has, or a
+    /// duplicate.
     pub seen: bool,
-    /// Whether Discord sent a seq again, or an earlier one, without having been asked: may be a duplicate.
-    pub repeat: bool,
 }
 
 /// Whether an event means something to the shard.

@@ -126,17 +126,15 @@ impl Shard {
             return Ok(Route::Ignored);
         }
         let Some(session) = &mut self.session else { return Ok(Route::Ignored) };
-        let (mut seen, mut repeat) = (false, false);
+        let mut seen = false;
         if let Some(seq) = envelope.seq {
             let expected = session.received().wrapping_add(1);
-            let known = session.receive(seq);
-            if !known && seq != expected {
+            // What goes on below a jump shows that the jump was false; but a replay begins below it rightly.
+            seen =
+                if self.state == State::Resuming { session.receive(seq) } else { session.receive_live(seq) };
+            if !seen && seq != expected {
                 self.stats.seq_jumps += 1;
             }
-            // Only RESUME brings events again. Leaving out what merely has a low number would, after one false
-            // number from Discord, silence the shard.
-            seen = known && self.state == State::Resuming;
-            repeat = known && !seen;
         }
         let session_hash = session.hash();
         self.stats.dispatches += 1;
@@ -149,7 +147,7 @@ impl Shard {
                 self.set(Timer::Ready, Some(now + self.options.timeouts.resumed));
             }
         }
-        Ok(Route::Dispatch(Dispatch { seq: envelope.seq, session_hash, kind, seen, repeat }))
+        Ok(Route::Dispatch(Dispatch { seq: envelope.seq, session_hash, kind, seen }))
     }
 
     fn ready(&mut self, now: Instant, envelope: &Envelope, payload: &[u8]) -> Result<Route, Error> {
@@ -183,8 +181,7 @@ impl Shard {
         if matches!(self.state, State::Identifying | State::Resuming) {
             self.activate(now);
         }
-        let kind = DispatchKind::Ready;
-        Ok(Route::Dispatch(Dispatch { seq: envelope.seq, session_hash, kind, seen, repeat: false }))
+        Ok(Route::Dispatch(Dispatch { seq: envelope.seq, session_hash, kind: DispatchKind::Ready, seen }))
     }
 
     fn activate(&mut self, now: Instant) {

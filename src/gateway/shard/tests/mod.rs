@@ -51,7 +51,11 @@ impl Rig {
 
     pub(super) fn route(&mut self, json: &str) -> Result<Route, Error> {
         let envelope = scan(json.as_bytes()).map_err(Error::from)?;
-        self.shard.handle_payload(self.now, &envelope, json.as_bytes())
+        let before = self.shard.state();
+        let route = self.shard.handle_payload(self.now, &envelope, json.as_bytes());
+        // Who holds back what may have to be published goes by this.
+        assert!(!matches!(route, Ok(Route::Dispatch(_))) || before.brings_events(), "{before}");
+        route
     }
 
     pub(super) fn payload(&mut self, json: &str) -> Vec<Output> {

@@ -44,8 +44,7 @@ fn the_road_to_active() {
             seq: Some(1),
             session_hash: hash,
             kind: DispatchKind::Ready,
-            seen: false,
-            repeat: false
+            seen: false
         }))
     );
     assert_eq!(
@@ -54,7 +53,7 @@ fn the_road_to_active() {
     );
     assert_eq!(
         rig.event(2),
-        Dispatch { seq: Some(2), session_hash: hash, kind: DispatchKind::Other, seen: false, repeat: false }
+        Dispatch { seq: Some(2), session_hash: hash, kind: DispatchKind::Other, seen: false }
     );
     assert_eq!(rig.shard.session().unwrap().resume_url(), Some(RESUME));
     assert_eq!((rig.shard.stats().identifies, rig.shard.stats().readies), (1, 1));
@@ -381,4 +380,14 @@ pub(super) fn wait_for(rig: &mut Rig, wanted: impl Fn(&Output) -> bool) -> (Dura
             rig.payload(r#"{"op":11}"#);
         }
     }
+}
+
+#[test]
+fn a_link_that_is_being_closed_still_brings_events() {
+    let mut rig = Rig::new();
+    rig.active();
+    rig.input(Input::Stop { end_session: false });
+    assert_eq!(rig.shard.state(), State::Closing);
+    assert!(rig.shard.state().brings_events(), "without room for events it is not to be read");
+    assert_eq!(rig.event(2).seq, Some(2));
 }
