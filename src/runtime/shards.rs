@@ -129,7 +129,12 @@ impl Home {
 
     pub(super) fn log_change(&mut self, index: usize, from: State, to: State, cause: Option<Cause>) {
         let slot = &mut self.shards[index];
-        let detail = slot.task.as_mut().and_then(|task| task.last_error.take()).unwrap_or_default();
+        // A change without a cause may come first in the same run; the words belong to the one that has a cause.
+        let detail = cause.and_then(|cause| {
+            let words = slot.task.as_mut()?.last_error.take()?;
+            (words != cause.to_string()).then_some(words)
+        });
+        let detail = detail.unwrap_or_default();
         let shard = slot.shard_id;
         let separator = if detail.is_empty() { "" } else { ": " };
         match (to, cause) {
