@@ -98,7 +98,7 @@ impl Owned {
             shard_id: self.numbers[1] as u32,
             seq: self.numbers[2],
             repeat,
-            persistent: self.numbers[1] % 2 == 0,
+            persistent: self.numbers[1].is_multiple_of(2),
             body: &self.body,
         }
     }

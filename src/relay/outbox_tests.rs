@@ -21,7 +21,7 @@ fn append(batch: &mut Batch, shard: u32, session: u64, seq: u64, body: &[u8]) {
         shard_id: shard,
         seq,
         repeat: false,
-        persistent: seq % 2 == 0,
+        persistent: seq.is_multiple_of(2),
         body,
     };
     frame_event(&mut batch.bytes, 1, FRAME_MAX, &event).expect("short names");

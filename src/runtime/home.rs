@@ -278,7 +278,7 @@ impl reactor::Home for Home {
                 }
             }
             Message::Permit(ticket) => self.permitted(reactor, ticket),
-            Message::Permits(wish) => self.to_permits(reactor, wish),
+            Message::Permits(wish) => self.wish_permit(reactor, wish),
             Message::Stop { end_sessions } => self.stop(reactor, end_sessions),
         }
     }

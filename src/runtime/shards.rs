@@ -106,10 +106,10 @@ impl Home {
                 self.shards[index].drop_link(reactor.registry());
                 reactor.timers.set(Key::timer(Owner::ShardDial, index), None);
             }
-            Output::WantPermit { ticket } => self.to_permits(reactor, Wish::Want(ticket)),
-            Output::CancelPermit { ticket } => self.to_permits(reactor, Wish::Cancel(ticket)),
-            Output::PermitUsed { ticket } => self.to_permits(reactor, Wish::Used(ticket)),
-            Output::PermitAnswered { ticket } => self.to_permits(reactor, Wish::Answered(ticket)),
+            Output::WantPermit { ticket } => self.wish_permit(reactor, Wish::Want(ticket)),
+            Output::CancelPermit { ticket } => self.wish_permit(reactor, Wish::Cancel(ticket)),
+            Output::PermitUsed { ticket } => self.wish_permit(reactor, Wish::Used(ticket)),
+            Output::PermitAnswered { ticket } => self.wish_permit(reactor, Wish::Answered(ticket)),
             Output::CommandDone { id, result } => self.command_done(reactor, id, result),
             Output::Changed { from, to, cause } => self.log_change(index, from, to, cause),
             Output::SessionLost(lost) => {
@@ -196,7 +196,7 @@ impl Home {
         }
     }
 
-    pub(super) fn to_permits(&mut self, reactor: &mut Reactor, wish: Wish) {
+    pub(super) fn wish_permit(&mut self, reactor: &mut Reactor, wish: Wish) {
         match &mut self.permits {
             Some(permits) => {
                 permits.handle(reactor.turn.now, wish);

@@ -96,7 +96,7 @@ impl Home {
             }
         }
         if let Some(asker) = self.workers.askers.remove(&id) {
-            self.answer_command(&asker, result.as_ref().map(|()| ()).map_err(|error| error as _));
+            self.answer_command(&asker, result.as_ref().copied().map_err(|error| error as _));
         }
     }
 
