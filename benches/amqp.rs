@@ -9,7 +9,7 @@ use std::hint::black_box;
 
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
-use rateway::amqp::{EventPublish, event_len, frame::Cut, frame::cut, frame_event, reframe_as_repeat};
+use rateway::amqp::{EventPublish, event_len, frame::Cut, frame::cut, frame_event, reframe};
 
 const FRAME_MAX: u32 = 131_072;
 const BODIES: [usize; 4] = [0, 200, 1_500, 400_000];
@@ -83,7 +83,7 @@ fn repeat(bencher: Bencher, size: usize) {
     let mut out = Vec::with_capacity(events.len() * 2);
     bencher.counter(ItemsCount::new(EVENTS)).bench_local(|| {
         out.clear();
-        reframe_as_repeat(black_box(&events), FRAME_MAX, &mut out).expect("whole publishes")
+        reframe(black_box(&events), FRAME_MAX, true, &mut out).expect("whole publishes")
     });
 }
 

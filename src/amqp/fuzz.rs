@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Client, Event, Options, reframe_as_repeat};
+use super::{Client, Event, Options, reframe};
 use crate::base::Buf;
 
 /// A broker that says `bytes` in pieces of `piece` octets, to a client that acknowledges and reopens.
@@ -32,9 +32,9 @@ pub fn client(now: Instant, bytes: &[u8], piece: usize) {
 /// An outbox that holds `bytes`: what is read as publishes, and marked, is read and marked again to the same.
 pub fn repeat(bytes: &[u8], frame_max: u32) {
     let mut once = Vec::new();
-    if let Ok(count) = reframe_as_repeat(bytes, frame_max, &mut once) {
+    if let Ok(count) = reframe(bytes, frame_max, true, &mut once) {
         let mut twice = Vec::new();
-        assert_eq!(reframe_as_repeat(&once, frame_max, &mut twice), Ok(count));
+        assert_eq!(reframe(&once, frame_max, true, &mut twice), Ok(count));
         assert_eq!(once, twice);
     } else {
         assert!(once.is_empty());

@@ -7,7 +7,7 @@
 //! ```text
 //! bytes > frame (cut) > method (parse) > connection (channel 0), client and topology (channels 1 and 2) > Event
 //!                                                                 content (deliveries, header tables)
-//! Event to the broker: publish (frame_event, reframe_as_repeat, Answer)
+//! Event to the broker: publish (frame_event, reframe, Answer)
 //! ```
 //!
 //! One connection serves one cluster. Channel 1 publishes with confirms, channel 2 consumes and answers, so that
@@ -39,5 +39,5 @@ pub use client::{Client, Event, Stats};
 pub use content::{BadDelivery, Delivery, Header};
 pub use error::{Consequence, Error, Recovery};
 pub use options::Options;
-pub use publish::{Answer, EventPublish, event_len, frame_event, reframe_as_repeat};
+pub use publish::{Answer, EventPublish, event_len, frame_event, reframe};
 pub use uri::Uri;

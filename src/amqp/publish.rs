@@ -8,7 +8,7 @@
 //!
 //! Nothing is allocated but the growth of the output. Whole publishes are appended, so the frames of two messages
 //! never interleave on a channel. The same bytes wait in the outbox for their confirm; after a fault
-//! [`reframe_as_repeat`] turns them into the same messages with the header `repeat` and cut anew.
+//! [`reframe`] turns them into the same messages with the header `repeat` and cut anew.
 
 use super::error::Error;
 use super::frame::{self, Cut, Frame, FrameKind};
@@ -173,20 +173,20 @@ pub fn frame_answer(
     Ok(())
 }
 
-/// Appends the messages of `events`, whole publishes made by [`frame_event`], once more: each with the header
-/// `repeat`, with bodies cut by the `frame_max` of now. A message that has the header already is only cut anew.
-/// Returns how many messages there were.
+/// Appends the messages of `events`, whole publishes made by [`frame_event`], once more, with bodies cut by the
+/// `frame_max` of now and, if `repeat` says so, each with the header `repeat`. A message that has the header keeps
+/// it. Returns how many messages there were.
 ///
 /// # Errors
 /// When `events` is anything else; nothing is appended then.
-pub fn reframe_as_repeat(events: &[u8], frame_max: u32, out: &mut Vec<u8>) -> Result<u32, Error> {
+pub fn reframe(events: &[u8], frame_max: u32, repeat: bool, out: &mut Vec<u8>) -> Result<u32, Error> {
     let before = out.len();
     out.reserve(events.len());
     let mut rest = events;
     let mut count = 0u32;
     while !rest.is_empty() {
         let offset = events.len() - rest.len();
-        if reframe_one(&mut rest, frame_max, out).is_none() {
+        if reframe_one(&mut rest, frame_max, repeat, out).is_none() {
             out.truncate(before);
             return Err(Error::NotPublishes { offset });
         }
@@ -195,7 +195,7 @@ pub fn reframe_as_repeat(events: &[u8], frame_max: u32, out: &mut Vec<u8>) -> Re
     Ok(count)
 }
 
-fn reframe_one(rest: &mut &[u8], frame_max: u32, out: &mut Vec<u8>) -> Option<()> {
+fn reframe_one(rest: &mut &[u8], frame_max: u32, repeat: bool, out: &mut Vec<u8>) -> Option<()> {
     let (method, method_bytes) = next(rest, FrameKind::Method)?;
     let mut reader = Reader::new(method.payload);
     if (reader.u16()?, reader.u16()?) != BASIC_PUBLISH {
@@ -212,7 +212,7 @@ fn reframe_one(rest: &mut &[u8], frame_max: u32, out: &mut Vec<u8>) -> Option<()
         return None;
     }
     let table = reader.long()?;
-    if table.starts_with(REPEAT_TRUE) {
+    if !repeat || table.starts_with(REPEAT_TRUE) {
         out.extend_from_slice(header_bytes);
     } else {
         let added = REPEAT_TRUE.len() as u32;

@@ -188,11 +188,11 @@ fn repeats_are_the_same_messages_marked_and_cut_anew() {
             frame_event(&mut want, 1, new_max, &one.event(true)).unwrap();
         }
         let mut again = b"kept".to_vec();
-        assert_eq!(reframe_as_repeat(&first, new_max, &mut again), Ok(owned.len() as u32));
+        assert_eq!(reframe(&first, new_max, true, &mut again), Ok(owned.len() as u32));
         assert_eq!(&again[4..], want.as_slice());
         // Marking what is marked changes nothing.
         let mut thrice = Vec::new();
-        assert_eq!(reframe_as_repeat(&again[4..], new_max, &mut thrice), Ok(owned.len() as u32));
+        assert_eq!(reframe(&again[4..], new_max, true, &mut thrice), Ok(owned.len() as u32));
         assert_eq!(thrice, want);
     }
 }
@@ -206,7 +206,7 @@ fn what_is_no_publish_is_refused_whole() {
     two.extend_from_slice(&one);
     let mut out = b"kept".to_vec();
     for n in 1..one.len() {
-        let result = reframe_as_repeat(&two[..one.len() + n], 8192, &mut out);
+        let result = reframe(&two[..one.len() + n], 8192, true, &mut out);
         assert_eq!(result, Err(Error::NotPublishes { offset: one.len() }), "cut to {n}");
         assert_eq!(out, b"kept");
     }
@@ -219,7 +219,7 @@ fn what_is_no_publish_is_refused_whole() {
             bad[at] = rng.next_u64() as u8;
         }
         let mut out = Vec::new();
-        let result = reframe_as_repeat(&bad, 4096, &mut out);
+        let result = reframe(&bad, 4096, true, &mut out);
         assert_eq!(out.is_empty(), result.is_err());
         assert!(out.len() <= bad.len() * 2);
     }

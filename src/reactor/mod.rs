@@ -158,13 +158,7 @@ pub fn run<H: Home>(mut reactor: Reactor<H::Task, H::Message>, mut home: H) -> i
                 home.on_ready(&mut reactor, event.token().0, Readiness::from(event));
             }
         }
-        reactor.mesh.peers[reactor.thread].take_mail(&mut mail);
-        for item in mail.drain(..) {
-            match item {
-                Mail::Message(message) => home.on_message(&mut reactor, message),
-                Mail::Returned(task, outcome) => home.on_task(&mut reactor, task, outcome),
-            }
-        }
+        read_mail(&mut reactor, &mut home, &mut mail);
         while let Some(key) = reactor.timers.pop_due(reactor.turn.now) {
             home.on_deadline(&mut reactor, key);
         }
@@ -177,6 +171,8 @@ pub fn run<H: Home>(mut reactor: Reactor<H::Task, H::Message>, mut home: H) -> i
         {
             let (task, outcome) = run_task(task, reactor.turn, &mut scratch);
             home.on_task(&mut reactor, task, outcome);
+            // A thief that has sent its task home looks for the next one: let it find that task again soon.
+            read_mail(&mut reactor, &mut home, &mut mail);
             reactor.share();
             ran += 1;
         }
@@ -196,6 +192,21 @@ pub fn run<H: Home>(mut reactor: Reactor<H::Task, H::Message>, mut home: H) -> i
         }
         // Flushing may have spawned: a full outbox that drained lets its shards go on.
         work_left |= !reactor.deque.is_empty();
+    }
+}
+
+/// Empties this thread's inbox.
+fn read_mail<H: Home>(
+    reactor: &mut Reactor<H::Task, H::Message>,
+    home: &mut H,
+    mail: &mut Vec<Mail<H::Task, H::Message>>,
+) {
+    reactor.mesh.peers[reactor.thread].take_mail(mail);
+    for item in mail.drain(..) {
+        match item {
+            Mail::Message(message) => home.on_message(reactor, message),
+            Mail::Returned(task, outcome) => home.on_task(reactor, task, outcome),
+        }
     }
 }
 

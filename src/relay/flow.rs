@@ -138,11 +138,12 @@ pub fn accept(
         timestamp_s: wall_ms / 1000,
         shard_id,
         seq,
-        repeat: false,
+        repeat: dispatch.repeat,
         persistent: framing.persistent,
         body,
     };
     frame_event(&mut batch.bytes, PUBLISH_CHANNEL, framing.frame_max, &event).map_err(Error::Framing)?;
+    batch.frame_max = framing.frame_max;
     batch.records.push(Record::new(dispatch.session_hash, seq, batch.bytes.len()));
     stats.published += 1;
     Ok(())

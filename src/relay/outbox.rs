@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 
-use crate::amqp::publish::reframe_as_repeat;
+use crate::amqp::publish::reframe;
 
 /// One publish of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub struct Batch {
     pub bytes: Vec<u8>,
     /// One record per publish.
     pub records: Vec<Record>,
+    /// The frame_max that the bytes were cut by.
+    pub frame_max: u32,
 }
 
 impl Batch {
@@ -109,17 +111,20 @@ pub struct Outbox {
     offset: usize,
     next_tag: u64,
     memory_bytes: usize,
+    /// Promised to batches that are being filled.
+    reserved_bytes: usize,
     memory_bytes_max: usize,
     spare: Vec<Batch>,
+    spare_bytes: usize,
     /// What has happened.
     pub stats: Stats,
 }
 
-/// How many emptied batches are kept for reuse; as many as a turn of the loop hands out at most.
-const SPARE_MAX: usize = 64;
+/// The smallest promise to a batch: a few dozen ordinary events.
+const BATCH_BYTES_MIN: usize = 16 * 1024;
 
-/// A batch whose buffer grew above this is not kept: one huge guild must not pin its size for ever.
-const SPARE_BYTES_MAX: usize = 512 * 1024;
+/// The largest: about 300 events or half a millisecond of work, so that no shard holds a thread for long.
+pub const BATCH_BYTES_MAX: usize = 256 * 1024;
 
 impl Outbox {
     /// An outbox that calls itself full at `memory_bytes_max`.
@@ -130,16 +135,39 @@ impl Outbox {
             offset: 0,
             next_tag: 1,
             memory_bytes: 0,
+            reserved_bytes: 0,
             memory_bytes_max,
             spare: Vec::new(),
+            spare_bytes: 0,
             stats: Stats::default(),
         }
     }
 
-    /// Whether readers must stop. What they hold already is still taken, so the memory in use can pass the limit
-    /// by one batch per task under way.
+    /// Whether readers must stop: not even the smallest batch would fit.
     pub fn is_full(&self) -> bool {
-        self.memory_bytes >= self.memory_bytes_max
+        !self.entries.is_empty() && self.memory_bytes + self.share() > self.memory_bytes_max
+    }
+
+    /// What one batch is promised: a sixteenth, so that the shards of a cluster can be under way together.
+    fn share(&self) -> usize {
+        (self.memory_bytes_max / 16).clamp(BATCH_BYTES_MIN, BATCH_BYTES_MAX)
+    }
+
+    /// Promises memory to a batch that is about to be filled. `None`: other batches that are being filled have it;
+    /// try again when one of them is back or something is confirmed. A single message may be larger than what was
+    /// promised: only by that, for each batch under way, can the limit be passed.
+    pub fn reserve(&mut self) -> Option<usize> {
+        let (used, share) = (self.memory_bytes + self.reserved_bytes, self.share());
+        if used > 0 && used + share > self.memory_bytes_max {
+            return None;
+        }
+        self.reserved_bytes += share;
+        Some(share)
+    }
+
+    /// Takes a promise back: the batch is here, or was not needed.
+    pub fn release(&mut self, bytes: usize) {
+        self.reserved_bytes = self.reserved_bytes.saturating_sub(bytes);
     }
 
     /// Whether there is room again for readers that were stopped. Lower than the limit, so that they do not
@@ -165,13 +193,18 @@ impl Outbox {
 
     /// An empty batch, with the memory of an earlier one if there is one.
     pub fn take_spare(&mut self) -> Batch {
-        self.spare.pop().unwrap_or_default()
+        let batch = self.spare.pop().unwrap_or_default();
+        self.spare_bytes -= batch.bytes.capacity();
+        batch
     }
 
     /// Gives an unused batch back.
     pub fn put_spare(&mut self, mut batch: Batch) {
-        if self.spare.len() < SPARE_MAX && batch.bytes.capacity() <= SPARE_BYTES_MAX {
+        // Spares are not part of the limit, so all of them together are kept below a quarter of it.
+        let bytes = batch.bytes.capacity();
+        if bytes > 0 && bytes <= 2 * self.share() && self.spare_bytes + bytes <= self.memory_bytes_max / 4 {
             batch.clear();
+            self.spare_bytes += bytes;
             self.spare.push(batch);
         }
     }
@@ -184,7 +217,8 @@ impl Outbox {
         debug_assert_eq!(batch.records.last().map(|record| record.end), Some(batch.bytes.len()));
         // While the broker keeps up a batch lives for milliseconds and its slack does not matter. In an outage
         // the slack of thousands would fill the outbox with nothing.
-        if self.memory_bytes > self.memory_bytes_max / 8 && batch.bytes.capacity() > batch.bytes.len() * 2 {
+        let crowded = self.memory_bytes > self.memory_bytes_max / 8 || batch.bytes.capacity() > self.share();
+        if crowded && batch.bytes.capacity() > batch.bytes.len() * 2 {
             batch.bytes.shrink_to_fit();
             batch.records.shrink_to_fit();
         }
@@ -201,12 +235,13 @@ impl Outbox {
             let entry = &mut self.entries[index];
             match entry.wire {
                 Wire::Tagged(_) => continue,
-                Wire::Fresh => {}
-                Wire::Stale => {
+                Wire::Fresh if entry.batch.frame_max <= frame_max => {}
+                Wire::Fresh | Wire::Stale => {
+                    let repeat = entry.wire == Wire::Stale;
                     self.memory_bytes -= entry.batch.memory_bytes();
-                    let (repeated, failed) = entry.frame_again(frame_max);
+                    let (framed, failed) = entry.frame_again(frame_max, repeat);
                     self.memory_bytes += entry.batch.memory_bytes();
-                    self.stats.repeated += repeated;
+                    self.stats.repeated += if repeat { framed } else { 0 };
                     self.stats.unframeable += failed;
                     self.stats.confirmed += failed;
                 }
@@ -340,13 +375,15 @@ impl Outbox {
 }
 
 impl Entry {
-    /// Frames what is not confirmed anew, with the mark. Returns how many publishes go out again, and how many
-    /// could not be framed.
-    fn frame_again(&mut self, frame_max: u32) -> (u64, u64) {
+    /// Frames what is not confirmed anew, with the mark if it may have gone out before. Returns how many publishes
+    /// those are, and how many could not be framed.
+    fn frame_again(&mut self, frame_max: u32, repeat: bool) -> (u64, u64) {
         let old = std::mem::take(&mut self.batch);
+        self.batch.frame_max = frame_max;
         let mut start = 0;
         let mut failed = 0;
-        self.batch.bytes.reserve(old.bytes.len());
+        // The mark and a frame more of the body for each message; a smaller frame_max may ask for more still.
+        self.batch.bytes.reserve_exact(old.bytes.len() + old.records.len() * 24);
         for record in &old.records {
             let message = old.bytes.get(start..record.end).unwrap_or_default();
             start = record.end;
@@ -354,7 +391,7 @@ impl Entry {
                 continue;
             }
             let length = self.batch.bytes.len();
-            if reframe_as_repeat(message, frame_max, &mut self.batch.bytes).is_err() {
+            if reframe(message, frame_max, repeat, &mut self.batch.bytes).is_err() {
                 self.batch.bytes.truncate(length);
                 failed += 1;
                 continue;

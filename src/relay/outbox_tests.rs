@@ -12,6 +12,11 @@ use crate::base::Rng;
 const FRAME_MAX: u32 = 4096;
 
 fn append(batch: &mut Batch, shard: u32, session: u64, seq: u64, body: &[u8]) {
+    append_cut_by(FRAME_MAX, batch, shard, session, seq, body);
+}
+
+fn append_cut_by(frame_max: u32, batch: &mut Batch, shard: u32, session: u64, seq: u64, body: &[u8]) {
+    batch.frame_max = frame_max;
     let message_id = format!("{shard}-{session}-{seq}");
     let event = EventPublish {
         exchange: b"rateway-1",
@@ -24,7 +29,7 @@ fn append(batch: &mut Batch, shard: u32, session: u64, seq: u64, body: &[u8]) {
         persistent: seq.is_multiple_of(2),
         body,
     };
-    frame_event(&mut batch.bytes, 1, FRAME_MAX, &event).expect("short names");
+    frame_event(&mut batch.bytes, 1, frame_max, &event).expect("short names");
     batch.records.push(Record::new(session, seq, batch.bytes.len()));
 }
 
@@ -149,8 +154,69 @@ fn what_was_on_the_wire_goes_out_again_marked_and_first() {
 }
 
 #[test]
+fn a_smaller_frame_max_cuts_anew_without_the_mark() {
+    let mut outbox = Outbox::new(1 << 20);
+    let mut batch = Batch::default();
+    append_cut_by(131_072, &mut batch, 0, 7, 1, &[b'x'; 9000]);
+    outbox.push(0, batch);
+    outbox.prepare(FRAME_MAX, 8);
+    let mut rest: &[u8] = &outbox.slices().flatten().copied().collect::<Vec<u8>>();
+    while let Ok((tail, frame)) = parse_frame(rest) {
+        assert!(
+            rest.len() - tail.len() <= FRAME_MAX as usize,
+            "a frame on channel {} is too large",
+            frame.channel_id()
+        );
+        rest = tail;
+    }
+    assert!(rest.is_empty());
+    let mut broker = Broker::default();
+    write(&mut outbox, &mut broker, usize::MAX);
+    assert_eq!(broker.messages, [Received { id: "0-7-1".into(), repeat: false, body: 9000 }]);
+    assert_eq!(outbox.stats.repeated, 0);
+}
+
+#[test]
+fn one_event_in_a_large_buffer_does_not_fill_a_small_outbox() {
+    let mut outbox = Outbox::new(64 << 10);
+    let mut batch = batch(0, 1..2);
+    batch.bytes.reserve(256 << 10);
+    outbox.push(0, batch);
+    assert!(!outbox.is_full(), "{} bytes", outbox.memory_bytes());
+}
+
+#[test]
+fn repeats_do_not_double_the_memory() {
+    let mut outbox = Outbox::new(64 << 20);
+    for seq in 0..200 {
+        outbox.push(0, batch(0, seq * 100 + 1..seq * 100 + 101));
+    }
+    let mut broker = Broker::default();
+    while outbox.has_unwritten() {
+        write(&mut outbox, &mut broker, usize::MAX);
+    }
+    let before = outbox.memory_bytes();
+    outbox.rewind();
+    outbox.prepare(FRAME_MAX, usize::MAX / 2);
+    let after = outbox.memory_bytes();
+    assert!(after < before + before / 4, "{before} bytes became {after}");
+}
+
+#[test]
+fn promises_keep_the_limit_and_are_given_back() {
+    let mut outbox = Outbox::new(64 << 10);
+    let mut promises = vec![];
+    while let Some(bytes) = outbox.reserve() {
+        promises.push(bytes);
+    }
+    assert_eq!(promises.iter().sum::<usize>(), 64 << 10);
+    outbox.release(promises[0]);
+    assert_eq!(outbox.reserve(), Some(promises[0]));
+}
+
+#[test]
 fn full_and_roomy_are_apart() {
-    let mut outbox = Outbox::new(4096);
+    let mut outbox = Outbox::new(64 << 10);
     assert!(!outbox.is_full() && outbox.has_room());
     let mut seq = 1;
     while !outbox.is_full() {

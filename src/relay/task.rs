@@ -17,11 +17,7 @@ use crate::stream::transport::{self, Endpoint, Incoming, Transport};
 use crate::stream::{self, ErrorKind};
 
 use super::flow::{self, FlowScratch, Framing};
-use super::outbox::Batch;
-
-/// How many bytes a run may append to its batch before it goes home with work left: a quarter of a megabyte is
-/// about 300 events or half a millisecond, so that no shard holds a thread for long.
-pub const BATCH_BYTES_BUDGET: usize = 256 * 1024;
+use super::outbox::{BATCH_BYTES_MAX, Batch};
 
 /// How many payloads a run takes at most, for shards whose payloads publish nothing.
 pub const PAYLOADS_BUDGET: u32 = 1024;
@@ -53,6 +49,8 @@ pub struct ShardTask {
     pub framing: Framing,
     /// Whether the outbox takes more: if not, nothing is read that may publish.
     pub may_publish: bool,
+    /// How much a run may append to its batch before it ends; a message that was begun is finished.
+    pub batch_bytes_max: usize,
     /// What the home wants told, in order.
     pub inputs: Vec<TaskInput>,
     /// Bytes from the socket.
@@ -98,6 +96,7 @@ impl ShardTask {
             shard,
             framing,
             may_publish: true,
+            batch_bytes_max: BATCH_BYTES_MAX,
             inputs: Vec::new(),
             window: Buf::default(),
             ended: None,
@@ -116,9 +115,9 @@ impl ShardTask {
     /// Whether bytes from the socket can be used now. Until a session is asked for nothing can be published, so
     /// a full outbox does not stand in the way of a shard that has to resume before Discord forgets it.
     pub fn wants_bytes(&self) -> bool {
-        self.transport.is_some()
-            && (self.may_publish
-                || !matches!(self.shard.state(), State::Identifying | State::Resuming | State::Active))
+        let nothing_to_publish =
+            matches!(self.shard.state(), State::Connecting | State::AwaitingHello | State::AwaitingPermit);
+        self.transport.is_some() && (self.may_publish || nothing_to_publish)
     }
 
     fn tell(&mut self, turn: Turn, input: Input) {
@@ -139,6 +138,8 @@ impl ShardTask {
                         self.last_error = Some(error.to_string());
                         self.ended = Some(Cause::Stream);
                     }
+                    // A hundred commands may go out in one run; the transport holds a few dozen.
+                    self.collect_outgoing();
                     // Identify and Resume carry the token: it must not stay in a buffer for longer than needed.
                     self.encoded.fill(0);
                 }
@@ -153,6 +154,7 @@ impl ShardTask {
                     self.transport = None;
                     self.ended = None;
                     self.window.reset(0);
+                    self.more = false;
                     self.effects.push(Output::DropLink);
                 }
                 other => self.effects.push(other),
@@ -167,6 +169,11 @@ impl ShardTask {
     }
 
     fn connect(&mut self, turn: Turn, endpoint: &Endpoint) {
+        if self.shard.state() != State::Connecting {
+            // The machine gave this connection up while it was being made.
+            return;
+        }
+        self.window.reset(0);
         match Transport::new(&self.options.transport, endpoint) {
             Ok(transport) => {
                 self.transport = Some(transport);
@@ -183,9 +190,13 @@ impl ShardTask {
 
     /// Takes payloads out of the window until it is empty or the budget is spent.
     fn pump(&mut self, turn: Turn, scratch: &mut Scratch) {
+        if !self.wants_bytes() {
+            return;
+        }
+        self.more = false;
         let mut payloads = 0;
         while self.wants_bytes() {
-            if payloads == PAYLOADS_BUDGET || self.batch.bytes.len() >= BATCH_BYTES_BUDGET {
+            if payloads == PAYLOADS_BUDGET || self.batch.bytes.len() >= self.batch_bytes_max {
                 self.more = true;
                 return;
             }
@@ -208,11 +219,11 @@ impl ShardTask {
                     );
                     match accepted {
                         Ok(()) => self.drain(),
-                        Err(error) => self.fail(turn, error.cause(), error.to_string()),
+                        Err(error) => return self.fail(turn, error.cause(), error.to_string()),
                     }
                 }
                 Ok(Some(Incoming::Closed { code, .. })) => self.tell(turn, Input::PeerClosed { code }),
-                Err(error) => self.fail(turn, cause_of(&error), error.to_string()),
+                Err(error) => return self.fail(turn, cause_of(&error), error.to_string()),
             }
         }
     }
@@ -233,7 +244,6 @@ impl Task for ShardTask {
     type Scratch = Scratch;
 
     fn run(&mut self, turn: Turn, scratch: &mut Scratch) {
-        self.more = false;
         let mut inputs = std::mem::take(&mut self.inputs);
         for input in inputs.drain(..) {
             match input {

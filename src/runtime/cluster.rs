@@ -28,9 +28,6 @@ const READ_BYTES: usize = 64 * 1024;
 /// How many control bytes (acknowledgements, answers, heartbeats) wait for a socket before the client keeps more.
 const CONTROL_BYTES_MAX: usize = 64 * 1024;
 
-/// How much ciphertext waits for a socket before encryption pauses.
-const CIPHERTEXT_BYTES_MAX: usize = 256 * 1024;
-
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_CAP: Duration = Duration::from_secs(15);
 
@@ -88,8 +85,12 @@ pub struct Cluster {
     pub blocked: bool,
     /// Readers of this cluster's shards are stopped.
     pub paused: bool,
+    /// Stands in the list of links to be read.
+    pub readable: bool,
     /// Something waits to be written, as far as is known.
     pub dirty: bool,
+    /// Shards that wait for outbox memory which batches under way have.
+    pub deferred: Vec<usize>,
     /// Its shards have been started.
     pub started: bool,
     /// The largest frame that the broker takes.
@@ -127,7 +128,9 @@ impl Cluster {
             publish_ready: false,
             blocked: false,
             paused: false,
+            readable: false,
             dirty: false,
+            deferred: Vec::new(),
             started: false,
             frame_max: FRAME_MAX_DEFAULT,
             queue_durable: false,
@@ -143,9 +146,9 @@ impl Cluster {
         &self.uris[self.uri]
     }
 
-    /// Gives the link up and plans the next attempt. Publishes under way count as perhaps arrived.
-    pub fn lose_link(&mut self, now: Instant) -> Duration {
-        let wait = self.backoff.next_wait();
+    /// Gives the link up and plans the next attempt, not before `wait_min`. Publishes under way count as perhaps arrived.
+    pub fn lose_link(&mut self, now: Instant, wait_min: Duration) -> Duration {
+        let wait = self.backoff.next_wait().max(wait_min);
         self.uri = (self.uri + 1) % self.uris.len();
         self.links_lost += 1;
         self.drop_link(Link::Down { retry_at: now + wait });
@@ -253,7 +256,8 @@ impl Up {
     /// # Errors
     /// Why the link has to be given up, in words.
     pub fn read(&mut self, now: Instant) -> Result<bool, LinkError> {
-        if !self.wire.socket.is_readable() {
+        // A peer that asks and asks and does not read its answers is not listened to meanwhile.
+        if !self.wire.socket.is_readable() || self.control_backlog() >= CONTROL_BYTES_MAX {
             return Ok(false);
         }
         if self.input.spare().is_empty() {
@@ -282,7 +286,16 @@ impl Up {
                 }
             },
         }
-        Ok(self.wire.socket.is_readable())
+        Ok(self.wants_read())
+    }
+
+    fn control_backlog(&self) -> usize {
+        self.control.len() - self.control_written
+    }
+
+    /// Whether a read would be worth while.
+    pub fn wants_read(&self) -> bool {
+        self.wire.socket.is_readable() && self.control_backlog() < CONTROL_BYTES_MAX
     }
 
     fn collect_control(&mut self) {
@@ -306,27 +319,33 @@ impl Wire {
             }
             return self.socket.write(slices);
         };
+        // Encrypt and write in turn until everything is taken or the socket is full: what is left over is only
+        // asked for again when an edge says that there is room.
         let mut taken = 0;
-        for slice in slices {
-            if self.ciphertext.len() - self.ciphertext_written >= CIPHERTEXT_BYTES_MAX {
-                break;
-            }
-            // What TLS takes at once is bounded by its own buffer; the rest follows in the next round.
-            let count = tls.send(slice);
+        let mut rest = slices.iter();
+        let mut slice: &[u8] = &[];
+        loop {
             tls.transmit(&mut self.ciphertext);
-            taken += count;
-            if count < slice.len() {
+            while self.ciphertext_written < self.ciphertext.len() && self.socket.is_writable() {
+                let waiting = IoSlice::new(&self.ciphertext[self.ciphertext_written..]);
+                self.ciphertext_written += self.socket.write(&[waiting])?;
+            }
+            if self.ciphertext_written < self.ciphertext.len() {
                 break;
             }
-        }
-        tls.transmit(&mut self.ciphertext);
-        while self.ciphertext_written < self.ciphertext.len() && self.socket.is_writable() {
-            let rest = IoSlice::new(&self.ciphertext[self.ciphertext_written..]);
-            self.ciphertext_written += self.socket.write(&[rest])?;
-        }
-        if self.ciphertext_written == self.ciphertext.len() {
             self.ciphertext.clear();
             self.ciphertext_written = 0;
+            while slice.is_empty() {
+                let Some(next) = rest.next() else { return Ok(taken) };
+                slice = next;
+            }
+            // TLS takes as much as its own buffer has room for, and nothing before its handshake is over.
+            let count = tls.send(slice);
+            if count == 0 {
+                break;
+            }
+            slice = &slice[count..];
+            taken += count;
         }
         Ok(taken)
     }

@@ -1,6 +1,8 @@
 //! What a home does for its clusters: dials their brokers, passes on what the AMQP machine reports, and stops and
 //! starts the reading of their shards.
 
+use std::time::Duration;
+
 use crate::amqp::{self, Client, Event};
 use crate::gateway::shard::Input;
 use crate::relay::{Progress, TaskInput};
@@ -12,6 +14,9 @@ use super::home::{Home, Reactor};
 use super::key::{Key, Owner, next_generation};
 use super::shard_slot::ShardSlot;
 
+/// The shortest wait after a refusal that only an operator can mend, a wrong password say.
+const OPERATOR_WAIT: Duration = Duration::from_secs(30);
+
 impl Home {
     pub(super) fn arm_cluster(&self, reactor: &mut Reactor, index: usize) {
         reactor.timers.set(Key::timer(Owner::Cluster, index), self.clusters[index].deadline());
@@ -21,6 +26,7 @@ impl Home {
         let cluster = &mut self.clusters[index];
         if matches!(error, LinkError::Amqp(_) | LinkError::Tls(_)) {
             // A last word (connection.close, a TLS alert) may wait; the link is over whether it gets through or not.
+            cluster.publish_ready = false;
             let shards = &mut self.shards;
             let _ = cluster.flush(|progress| note_progress(shards, progress));
         }
@@ -30,9 +36,13 @@ impl Home {
             cluster.queue_durable = true;
         }
         let uri = cluster.uri().to_string();
-        let wait = cluster.lose_link(reactor.turn.now);
+        // What only the operator can mend is tried again slowly, and said loudly.
+        let hopeless = matches!(error, LinkError::Amqp(error) if error.consequence().recovery == amqp::Recovery::Operator);
+        let level = if hopeless { log::Level::Error } else { log::Level::Warn };
+        let wait = cluster.lose_link(reactor.turn.now, if hopeless { OPERATOR_WAIT } else { Duration::ZERO });
         let waiting = cluster.outbox.unconfirmed();
-        log::warn!(
+        log::log!(
+            level,
             cluster = cluster.number;
             "broker {uri}: {error}; {waiting} events wait for it, trying again in {} ms", wait.as_millis()
         );
@@ -89,6 +99,7 @@ impl Home {
                 cluster.link = Link::Up(Box::new(Up::new(socket, client, tls)));
                 // The protocol header, or the client hello, waits to be written.
                 self.dirty_cluster(index);
+                self.readable_cluster(index);
             }
             Err(error) => return self.link_lost(reactor, index, &LinkError::Io(error)),
         }
@@ -162,6 +173,7 @@ impl Home {
         }
         self.dirty_cluster(index);
         self.pause_or_go_on(reactor, index);
+        self.spawn_deferred(reactor, index);
         self.arm_cluster(reactor, index);
     }
 

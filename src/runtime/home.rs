@@ -153,6 +153,13 @@ impl Home {
         reactor.timers.set(Key::timer(Owner::Thread, TIMER_STATUS), Some(now + STATUS_INTERVAL));
     }
 
+    /// Remembers to read a cluster's link.
+    pub(super) fn readable_cluster(&mut self, index: usize) {
+        if !std::mem::replace(&mut self.clusters[index].readable, true) {
+            self.readable_clusters.push(index);
+        }
+    }
+
     /// Remembers to write what a cluster's link has when the turn ends.
     pub(super) fn dirty_cluster(&mut self, index: usize) {
         if !std::mem::replace(&mut self.clusters[index].dirty, true) {
@@ -241,7 +248,7 @@ impl reactor::Home for Home {
                     cluster::Link::Up(up) => {
                         up.socket().note(ready);
                         if ready.readable {
-                            self.readable_clusters.push(index);
+                            self.readable_cluster(index);
                         }
                         if ready.writable {
                             self.dirty_cluster(index);
@@ -278,7 +285,7 @@ impl reactor::Home for Home {
                 }
             }
             Message::Permit(ticket) => self.permitted(reactor, ticket),
-            Message::Permits(wish) => self.wish_permit(reactor, wish),
+            Message::Permits(wish) => self.tell_permits(reactor, wish),
             Message::Stop { end_sessions } => self.stop(reactor, end_sessions),
         }
     }
@@ -323,8 +330,15 @@ impl reactor::Home for Home {
 
     fn fill(&mut self, reactor: &mut Reactor) -> bool {
         let mut clusters = std::mem::take(&mut self.readable_clusters);
-        clusters.retain(|&index| self.read_cluster(reactor, index));
-        self.readable_clusters.append(&mut clusters);
+        for index in clusters.drain(..) {
+            self.clusters[index].readable = false;
+            if self.read_cluster(reactor, index) {
+                self.readable_cluster(index);
+            }
+        }
+        if self.readable_clusters.is_empty() {
+            self.readable_clusters = clusters;
+        }
         for _ in 0..WINDOWS_PER_TURN {
             let Some(index) = self.readable.pop_front() else { break };
             self.shards[index].queued = false;
@@ -354,9 +368,6 @@ impl reactor::Home for Home {
         let mut dirty = std::mem::take(&mut self.dirty_shards);
         for index in dirty.drain(..) {
             self.shards[index].flush();
-            if self.shards[index].ended.is_some() {
-                self.spawn(reactor, index);
-            }
         }
         self.dirty_shards = dirty;
         let mut dirty = std::mem::take(&mut self.dirty_clusters);
@@ -365,6 +376,10 @@ impl reactor::Home for Home {
             let shards = &mut self.shards;
             if let Err(error) = self.clusters[index].flush(|progress| note_progress(shards, progress)) {
                 self.link_lost(reactor, index, &LinkError::Io(error));
+            }
+            // It was not read while too much waited to be written to it.
+            if matches!(&self.clusters[index].link, cluster::Link::Up(up) if up.wants_read()) {
+                self.readable_cluster(index);
             }
         }
         self.dirty_clusters.append(&mut dirty);

@@ -13,7 +13,7 @@ use crate::stream::transport::Endpoint;
 use super::dial::Dial;
 
 /// How much of one shard is read before others have their turn; compressed, so several times that in events.
-pub const WINDOW_BYTES: usize = 64 * 1024;
+pub const WINDOW_BYTES: usize = 16 * 1024;
 
 /// How much may wait for a shard's socket. Commands are 4 KiB at most and 120 a minute, so this is reached only
 /// by a peer that does not read while it makes the transport answer (pings, say): the link is given up.
@@ -56,6 +56,12 @@ pub struct ShardSlot {
     pub state: State,
     /// Whether the task can use bytes, as it said when it was last at home.
     pub wants_bytes: bool,
+    /// Whether it waits for outbox memory.
+    pub deferred: bool,
+    /// Outbox memory that its task was promised, while it is away.
+    pub reserved_bytes: usize,
+    /// Why the task gave its last connection up, in words.
+    pub last_error: Option<String>,
     /// Flow figures when the task was last at home.
     pub stats: crate::relay::flow::Stats,
     outgoing: Vec<u8>,
@@ -79,6 +85,9 @@ impl ShardSlot {
             queued: false,
             state,
             wants_bytes: false,
+            deferred: false,
+            reserved_bytes: 0,
+            last_error: None,
             stats: Default::default(),
             outgoing: Vec::new(),
             written: 0,
@@ -146,6 +155,11 @@ impl ShardSlot {
         if bytes.is_empty() {
             return true;
         }
+        if !matches!(self.link, Link::Open(_)) {
+            // The connection that these were for is gone.
+            bytes.clear();
+            return true;
+        }
         if self.outgoing.len() == self.written {
             self.outgoing.clear();
             self.written = 0;
@@ -161,17 +175,15 @@ impl ShardSlot {
         self.written < self.outgoing.len()
     }
 
-    /// Writes what waits, as far as the socket takes it. A failure counts as the end of the connection; what the
-    /// peer has sent before is still read.
+    /// Writes what waits, as far as the socket takes it.
     pub fn flush(&mut self) {
         let Link::Open(socket) = &mut self.link else { return };
         while self.written < self.outgoing.len() && socket.is_writable() {
             match socket.write(&[IoSlice::new(&self.outgoing[self.written..])]) {
                 Ok(count) => self.written += count,
-                Err(error) => {
-                    self.written = self.outgoing.len();
-                    self.ended.get_or_insert(Cause::Io(error.kind()));
-                }
+                // Nothing more can be said. What the peer said before, a close code perhaps, is still to be read,
+                // and the read side is what tells of the end.
+                Err(_) => self.written = self.outgoing.len(),
             }
         }
         if self.written == self.outgoing.len() {
@@ -193,6 +205,10 @@ impl ShardSlot {
         self.window = None;
         self.ended = None;
         self.wants_bytes = false;
+        // What was waiting to be told about the old connection says nothing of the next.
+        self.inputs.retain(|input| {
+            !matches!(input, TaskInput::Connected(_) | TaskInput::Shard(Input::LinkLost { .. }))
+        });
         self.outgoing = Vec::new();
         self.written = 0;
     }

@@ -40,7 +40,17 @@ impl Home {
         if !slot.load(reactor.turn.now) {
             return;
         }
+        if !cluster.paused {
+            let Some(bytes) = cluster.outbox.reserve() else {
+                if !std::mem::replace(&mut slot.deferred, true) {
+                    cluster.deferred.push(index);
+                }
+                return;
+            };
+            slot.reserved_bytes = bytes;
+        }
         if let Some(mut task) = slot.task.take() {
+            task.batch_bytes_max = slot.reserved_bytes;
             if task.batch.bytes.capacity() == 0 {
                 task.batch = cluster.outbox.take_spare();
             }
@@ -54,6 +64,7 @@ impl Home {
         let cluster = &mut self.clusters[slot.cluster];
         let batch = std::mem::take(&mut task.batch);
         let (cluster_index, publishes) = (slot.cluster, !batch.records.is_empty());
+        cluster.outbox.release(std::mem::take(&mut slot.reserved_bytes));
         cluster.outbox.push(index as u32, batch);
         if !slot.queue_outgoing(&mut task.outgoing) {
             slot.ended = Some(Cause::Io(io::ErrorKind::WriteZero));
@@ -76,16 +87,30 @@ impl Home {
         slot.stats = task.stats;
         reactor.timers.set(Key::timer(Owner::Shard, index), task.shard.poll_timeout());
         let mut effects = std::mem::take(&mut task.effects);
-        slot.task = Some(task);
+        slot.last_error = task.last_error.take();
+        // The task counts as away until all is carried out: an effect that leads to an input (a permit that is
+        // granted at once) must not load it for a run between two effects.
         for effect in effects.drain(..) {
             self.carry_out(reactor, index, effect);
         }
-        if let Some(task) = &mut self.shards[index].task {
-            task.effects = effects;
-        }
+        task.effects = effects;
+        self.shards[index].task = Some(task);
         self.pause_or_go_on(reactor, self.shards[index].cluster);
         self.queue_readable(index);
+        // Those that waited for memory come first, or a busy shard would take it again and again.
+        self.spawn_deferred(reactor, cluster_index);
         self.spawn(reactor, index);
+    }
+
+    /// Lets the shards run that waited for outbox memory, as far as there is some.
+    pub(super) fn spawn_deferred(&mut self, reactor: &mut Reactor, cluster: usize) {
+        if self.clusters[cluster].deferred.is_empty() {
+            return;
+        }
+        for waiting in std::mem::take(&mut self.clusters[cluster].deferred) {
+            self.shards[waiting].deferred = false;
+            self.spawn(reactor, waiting);
+        }
     }
 
     pub(super) fn queue_readable(&mut self, index: usize) {
@@ -106,11 +131,11 @@ impl Home {
                 self.shards[index].drop_link(reactor.registry());
                 reactor.timers.set(Key::timer(Owner::ShardDial, index), None);
             }
-            Output::WantPermit { ticket } => self.wish_permit(reactor, Wish::Want(ticket)),
-            Output::CancelPermit { ticket } => self.wish_permit(reactor, Wish::Cancel(ticket)),
-            Output::PermitUsed { ticket } => self.wish_permit(reactor, Wish::Used(ticket)),
-            Output::PermitAnswered { ticket } => self.wish_permit(reactor, Wish::Answered(ticket)),
-            Output::CommandDone { id, result } => self.command_done(reactor, id, result),
+            Output::WantPermit { ticket } => self.tell_permits(reactor, Wish::Want(ticket)),
+            Output::CancelPermit { ticket } => self.tell_permits(reactor, Wish::Cancel(ticket)),
+            Output::PermitUsed { ticket } => self.tell_permits(reactor, Wish::Used(ticket)),
+            Output::PermitAnswered { ticket } => self.tell_permits(reactor, Wish::Answered(ticket)),
+            Output::CommandDone { id, result } => self.command_done(id, result),
             Output::Changed { from, to, cause } => self.log_change(index, from, to, cause),
             Output::SessionLost(lost) => {
                 log::warn!(
@@ -130,10 +155,8 @@ impl Home {
     pub(super) fn log_change(&mut self, index: usize, from: State, to: State, cause: Option<Cause>) {
         let slot = &mut self.shards[index];
         // A change without a cause may come first in the same run; the words belong to the one that has a cause.
-        let detail = cause.and_then(|cause| {
-            let words = slot.task.as_mut()?.last_error.take()?;
-            (words != cause.to_string()).then_some(words)
-        });
+        let detail =
+            cause.and_then(|cause| slot.last_error.take().filter(|words| *words != cause.to_string()));
         let detail = detail.unwrap_or_default();
         let shard = slot.shard_id;
         let separator = if detail.is_empty() { "" } else { ": " };
@@ -196,7 +219,7 @@ impl Home {
         }
     }
 
-    pub(super) fn wish_permit(&mut self, reactor: &mut Reactor, wish: Wish) {
+    pub(super) fn tell_permits(&mut self, reactor: &mut Reactor, wish: Wish) {
         match &mut self.permits {
             Some(permits) => {
                 permits.handle(reactor.turn.now, wish);

@@ -87,7 +87,7 @@ impl Home {
     }
 
     /// A shard is done with a command: it went out or was refused.
-    pub(super) fn command_done(&mut self, _: &mut Reactor, id: u64, result: Result<(), Refusal>) {
+    pub(super) fn command_done(&mut self, id: u64, result: Result<(), Refusal>) {
         match &result {
             Ok(()) => self.workers.forwarded += 1,
             Err(refusal) => {

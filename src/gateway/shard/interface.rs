@@ -248,9 +248,11 @@ pub struct Dispatch {
     pub session_hash: u64,
     /// Whether it means something to the shard.
     pub kind: DispatchKind,
-    /// Whether an event of this seq or a later one was routed before in this session: a replay after RESUME of
-    /// what the outbox still holds.
+    /// Whether this is a replay after RESUME of an event that was routed before: the outbox still holds it, or the
+    /// broker has it.
     pub seen: bool,
+    /// Whether Discord sent a seq again, or an earlier one, without having been asked: may be a duplicate.
+    pub repeat: bool,
 }
 
 /// Whether an event means something to the shard.

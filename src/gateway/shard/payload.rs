@@ -126,13 +126,17 @@ impl Shard {
             return Ok(Route::Ignored);
         }
         let Some(session) = &mut self.session else { return Ok(Route::Ignored) };
-        let mut seen = false;
+        let (mut seen, mut repeat) = (false, false);
         if let Some(seq) = envelope.seq {
             let expected = session.received().wrapping_add(1);
-            seen = session.receive(seq);
-            if !seen && seq != expected {
+            let known = session.receive(seq);
+            if !known && seq != expected {
                 self.stats.seq_jumps += 1;
             }
+            // Only RESUME brings events again. Leaving out what merely has a low number would, after one false
+            // number from Discord, silence the shard.
+            seen = known && self.state == State::Resuming;
+            repeat = known && !seen;
         }
         let session_hash = session.hash();
         self.stats.dispatches += 1;
@@ -145,7 +149,7 @@ impl Shard {
                 self.set(Timer::Ready, Some(now + self.options.timeouts.resumed));
             }
         }
-        Ok(Route::Dispatch(Dispatch { seq: envelope.seq, session_hash, kind, seen }))
+        Ok(Route::Dispatch(Dispatch { seq: envelope.seq, session_hash, kind, seen, repeat }))
     }
 
     fn ready(&mut self, now: Instant, envelope: &Envelope, payload: &[u8]) -> Result<Route, Error> {
@@ -181,7 +185,8 @@ impl Shard {
         if matches!(self.state, State::Identifying | State::Resuming) {
             self.activate(now);
         }
-        Ok(Route::Dispatch(Dispatch { seq: envelope.seq, session_hash, kind: DispatchKind::Ready, seen }))
+        let kind = DispatchKind::Ready;
+        Ok(Route::Dispatch(Dispatch { seq: envelope.seq, session_hash, kind, seen, repeat: false }))
     }
 
     fn activate(&mut self, now: Instant) {

@@ -1,0 +1,301 @@
+//! The whole process on real sockets: CPU time per event of rateway next to that of a program which only inflates
+//! the same bytes and writes them out (the floor). Both read the same recorded stream of the stand-in, one shared
+//! zlib window per connection as Discord sends it; rateway publishes to a broker that discards.
+//!
+//!     cargo bench --bench process -- [--seconds 5] [--rounds 3] [--shards 8] [--rate EVENTS_PER_SECOND]
+//!                                    [--compression zlib] [--threads 1]
+//!
+//! Rounds of both are interleaved. Without arguments (under `cargo test`, say) nothing runs.
+
+#[path = "support/sink.rs"]
+mod sink;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rateway::base::Buf;
+use rateway::stream::transport::{Endpoint, Incoming, Options, Scratch, Transport};
+use rateway::stream::{Compression, Limits, tls};
+
+struct Arguments {
+    seconds: u64,
+    rounds: usize,
+    shards: usize,
+    rate: Option<u64>,
+    compression: String,
+    threads: usize,
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench").peekable();
+    if arguments.peek().map(String::as_str) == Some("--floor") {
+        return floor(&arguments.skip(1).collect::<Vec<_>>());
+    }
+    let mut options =
+        Arguments { seconds: 5, rounds: 3, shards: 8, rate: None, compression: "zlib".into(), threads: 1 };
+    if std::env::args().any(|argument| argument == "--test") {
+        println!("process: measured by `cargo bench --bench process` only");
+        return;
+    }
+    while let Some(name) = arguments.next() {
+        let value = arguments.next().unwrap_or_default();
+        let number = || value.parse().unwrap_or_else(|_| panic!("{name} takes a number"));
+        match name.as_str() {
+            "--seconds" => options.seconds = number(),
+            "--rounds" => options.rounds = number() as usize,
+            "--shards" => options.shards = number() as usize,
+            "--rate" => options.rate = Some(number()),
+            "--threads" => options.threads = number() as usize,
+            "--compression" => options.compression = value,
+            _ => panic!("unknown argument {name}"),
+        }
+    }
+    measure(&options);
+}
+
+/// A child that is killed when it goes out of scope.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Process {
+    /// CPU seconds used so far, user and system (proc(5), fields 14 and 15 of `stat`).
+    fn cpu_s(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).expect("the process lives");
+        let after_name = stat.rsplit(')').next().expect("a stat line");
+        let fields: Vec<&str> = after_name.split_whitespace().collect();
+        let ticks: u64 =
+            fields[11].parse::<u64>().expect("utime") + fields[12].parse::<u64>().expect("stime");
+        ticks as f64 / 100.0
+    }
+
+    fn resident_kib(&self) -> u64 {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("the process lives");
+        let line = status.lines().find(|line| line.starts_with("VmRSS")).expect("VmRSS");
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("KiB")
+    }
+}
+
+fn start_sim(options: &Arguments) -> (Process, String) {
+    let port =
+        TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rateway"));
+    command.args(["sim", "--full-speed", "--max-concurrency", "1000", "--guilds", "32", "--members", "100"]);
+    command.args(["--shards", &options.shards.to_string(), "--addr", &format!("127.0.0.1:{port}")]);
+    command.args(["--session-starts", "1000000"]);
+    if let Some(rate) = options.rate {
+        command.args(["--rate", &rate.to_string()]);
+    }
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the stand-in starts");
+    let address = format!("127.0.0.1:{port}");
+    wait_for(|| TcpStream::connect(&address).is_ok());
+    (Process(child), address)
+}
+
+fn wait_for(mut condition: impl FnMut() -> bool) {
+    for _ in 0..3000 {
+        if condition() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("waited for 30 s in vain");
+}
+
+/// Events and CPU seconds within the measured time.
+struct Sample {
+    events: u64,
+    cpu_s: f64,
+    resident_kib: u64,
+}
+
+fn measure(options: &Arguments) {
+    let mut floor_us = Vec::new();
+    let mut rateway_us = Vec::new();
+    println!(
+        "{} shards, {}, {} s a round, {} thread(s), {}",
+        options.shards,
+        options.compression,
+        options.seconds,
+        options.threads,
+        options.rate.map_or("full speed".into(), |rate| format!("{rate} events/s")),
+    );
+    for round in 1..=options.rounds {
+        for (name, all) in [("floor", &mut floor_us), ("rateway", &mut rateway_us)] {
+            let (_sim, address) = start_sim(options);
+            let sample = match name {
+                "floor" => run_floor(options, &address),
+                _ => run_rateway(options, &address),
+            };
+            let us = sample.cpu_s * 1e6 / sample.events as f64;
+            println!(
+                "round {round}  {name:<8} {us:7.3} us CPU/event  {:9.0} events/s  {:6} KiB resident",
+                sample.events as f64 / options.seconds as f64,
+                sample.resident_kib
+            );
+            all.push(us);
+        }
+    }
+    let median = |values: &mut Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    let (floor, rateway) = (median(&mut floor_us), median(&mut rateway_us));
+    println!("median   floor {floor:.3} us, rateway {rateway:.3} us: {:.2} times the floor", rateway / floor);
+}
+
+fn run_rateway(options: &Arguments, sim: &str) -> Sample {
+    let (sink, counts) = sink::start().expect("a free port");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rateway"));
+    command.env_clear();
+    command.envs([
+        ("DISCORD_TOKEN", "bench".to_owned()),
+        ("INTENTS", "53608447".to_owned()),
+        ("DISCORD_API_URL", format!("http://{sim}/api/v10")),
+        ("AMQP_URI", format!("amqp://{sink}")),
+        ("THREADS", options.threads.to_string()),
+        ("SHARD_COUNT", options.shards.to_string()),
+        ("COMPRESSION", options.compression.clone()),
+        ("LOG_LEVEL", "error".to_owned()),
+    ]);
+    let process = Process(command.stdout(Stdio::null()).spawn().expect("rateway starts"));
+    wait_for(|| counts.publishes.load(Ordering::Relaxed) > 100 * options.shards as u64);
+    std::thread::sleep(Duration::from_millis(500));
+    let (events, cpu_s) = (counts.publishes.load(Ordering::Relaxed), process.cpu_s());
+    std::thread::sleep(Duration::from_secs(options.seconds));
+    let (events, cpu_s) = (counts.publishes.load(Ordering::Relaxed) - events, process.cpu_s() - cpu_s);
+    Sample { events, cpu_s, resident_kib: process.resident_kib() }
+}
+
+fn run_floor(options: &Arguments, sim: &str) -> Sample {
+    let drain = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let to = drain.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        let (mut stream, _) = drain.accept().expect("the floor connects");
+        let mut bytes = vec![0; 1 << 20];
+        while std::io::Read::read(&mut stream, &mut bytes).is_ok_and(|count| count > 0) {}
+    });
+    let own = std::env::current_exe().expect("this program");
+    let child = Command::new(own)
+        .args(["--floor", sim, &to.to_string(), &options.shards.to_string(), &options.compression])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the floor starts");
+    let mut process = Process(child);
+    let mut lines = BufReader::new(process.0.stdout.take().expect("a pipe")).lines();
+    let mut count =
+        || -> u64 { lines.next().and_then(Result::ok).and_then(|line| line.parse().ok()).expect("a count") };
+    // The floor prints its count ten times a second.
+    for _ in 0..10 {
+        count();
+    }
+    let (events, cpu_s) = (count(), process.cpu_s());
+    for _ in 0..options.seconds * 10 - 1 {
+        count();
+    }
+    let (events, cpu_s) = (count() - events, process.cpu_s() - cpu_s);
+    Sample { events, cpu_s, resident_kib: process.resident_kib() }
+}
+
+/// Reads, inflates, writes: what no gateway can do without. One thread, edge-triggered epoll, gathered writes.
+#[allow(clippy::disallowed_methods)] // A program of its own, with its own clock.
+fn floor(arguments: &[String]) {
+    let sim: SocketAddr = arguments[0].parse().expect("the stand-in's address");
+    let mut out = TcpStream::connect(&arguments[1]).expect("the drain listens");
+    let shards: usize = arguments[2].parse().expect("a number of shards");
+    let compression: Compression = arguments[3].parse().expect("a compression");
+    let options = Options {
+        tls: tls::client_config(None).expect("TLS options"),
+        compression,
+        limits: Limits::default(),
+        user_agent: "floor".into(),
+    };
+    let query = compression.query_value().map(|value| format!("&compress={value}")).unwrap_or_default();
+    let endpoint = Endpoint::parse(&format!("ws://{sim}/?v=10&encoding=json{query}")).expect("a URL");
+    let mut poll = mio::Poll::new().expect("epoll");
+    let mut events = mio::Events::with_capacity(1024);
+    let mut connections: Vec<_> = (0..shards)
+        .map(|shard| {
+            let socket = TcpStream::connect(sim).expect("the stand-in listens");
+            socket.set_nonblocking(true).expect("a socket");
+            let mut socket = mio::net::TcpStream::from_std(socket);
+            poll.registry()
+                .register(&mut socket, mio::Token(shard), mio::Interest::READABLE)
+                .expect("epoll takes it");
+            let mut transport = Transport::new(&options, &endpoint).expect("a transport");
+            let mut hello = Vec::new();
+            transport.transmit(&mut hello);
+            socket.write_all(&hello).expect("an empty socket takes it");
+            (socket, transport)
+        })
+        .collect();
+    let mut window = Buf::with_capacity(64 * 1024);
+    let mut scratch = Scratch::new();
+    let mut batch = Vec::new();
+    let mut count = 0u64;
+    let mut ready: Vec<usize> = Vec::new();
+    let mut next_report = Instant::now() + Duration::from_millis(100);
+    loop {
+        // An edge comes once: a socket that filled a window is read again in the next turn.
+        let timeout = if ready.is_empty() { Duration::from_millis(20) } else { Duration::ZERO };
+        poll.poll(&mut events, Some(timeout)).expect("epoll");
+        ready.extend(events.iter().map(|event| event.token().0));
+        ready.sort_unstable();
+        ready.dedup();
+        for shard in std::mem::take(&mut ready) {
+            let (socket, transport) = &mut connections[shard];
+            {
+                let read = match std::io::Read::read(socket, window.spare()) {
+                    Ok(0) => return,
+                    Ok(read) => read,
+                    Err(_) => continue,
+                };
+                if read == window.spare().len() {
+                    ready.push(shard);
+                }
+                window.commit(read);
+                while let Some(incoming) = transport.next(&mut window, &mut scratch).expect("a good stream") {
+                    match incoming {
+                        Incoming::Payload(payload) => {
+                            if payload.windows(8).take(40).any(|part| part == b"\"op\":10,") {
+                                let identify = format!(
+                                    r#"{{"op":2,"d":{{"token":"t","intents":53608447,"shard":[{shard},{shards}],"properties":{{"os":"linux","browser":"floor","device":"floor"}}}}}}"#
+                                );
+                                transport.send_text(identify.as_bytes()).expect("an open connection");
+                            }
+                            count += 1;
+                            batch.extend_from_slice(payload);
+                        }
+                        Incoming::Opened => {}
+                        Incoming::Closed { code, .. } => panic!("closed with {code:?}"),
+                    }
+                }
+                if transport.wants_transmit() {
+                    let mut bytes = Vec::new();
+                    transport.transmit(&mut bytes);
+                    socket.write_all(&bytes).expect("an empty socket takes it");
+                }
+                if batch.len() > 256 * 1024 {
+                    out.write_all(&batch).expect("the drain reads");
+                    batch.clear();
+                }
+            }
+        }
+        out.write_all(&batch).expect("the drain reads");
+        batch.clear();
+        if Instant::now() >= next_report {
+            next_report += Duration::from_millis(100);
+            println!("{count}");
+        }
+    }
+}
