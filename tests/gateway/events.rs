@@ -1,6 +1,7 @@
 //! Events: all of them, byte for byte, in order, each on its cluster's exchange.
 
 use rateway::sim::{Fault, Ledger};
+use serde_json::{Value, json};
 
 use crate::support::{Message, Setup, Stage, judge, let_pass, wait_until};
 
@@ -109,8 +110,17 @@ fn an_invalid_session_is_begun_anew() {
     let now = stage.sim.act(|discord, _| discord.ledger().dispatches);
     stage.wait_dispatches(now + 50);
     stage.judge();
-    // The loss was told to whoever reads the log.
+    // The loss was told: to the operator, and to the workers of that cluster.
     stage.gateway.wait_line("starts a new session");
+    let ledger = stage.sim.ledger();
+    let lost = ledger.sessions.values().find(|session| session.end.is_some()).expect("an ended session");
+    let gap = stage.worker.find(|message| message.key == "RATEWAY_GAP").pop().expect("judged");
+    let told: Value = serde_json::from_slice(&gap.body).expect("JSON");
+    assert_eq!((&told["shard_id"], &told["last_seq"]), (&json!(1), &json!(lost.last_seq)));
+    let (from, until) =
+        (told["from_ms"].as_u64().expect("a time"), told["until_ms"].as_u64().expect("a time"));
+    assert!(from < until && until - from < 60_000, "{told}");
+    assert!(told["reason"].as_str().is_some_and(|reason| reason.contains("invalidated")), "{told}");
 }
 
 /// Heartbeats go on and are answered while nothing else happens; the connection is not taken for dead.

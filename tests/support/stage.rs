@@ -193,6 +193,9 @@ impl Stage {
     /// Ends the flow, waits, and judges all that arrived. Returns how many came a second time.
     pub fn judge(&self) -> usize {
         let (ledger, messages) = self.settle();
+        // A session that is gone is told, and nothing else is.
+        let gaps = self.worker.find(|message| message.key == "RATEWAY_GAP").len();
+        assert_eq!(gaps, ledger.sessions.len() - self.shards as usize, "gaps told, sessions lost");
         let repeats = judge(&ledger, &messages, self.per_cluster, Some(&self.gateway_url()));
         self.assert_well_behaved();
         repeats

@@ -72,9 +72,9 @@ impl Message {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// Whether it is an event of Discord's, not an answer.
+    /// Whether it is an event of Discord's, not an answer or a word of rateway's own.
     pub fn is_event(&self) -> bool {
-        self.cluster > 0 && self.key != "cache-answer"
+        self.cluster > 0 && self.key != "cache-answer" && self.key != "RATEWAY_GAP"
     }
 
     fn parse(mut json: Value) -> Message {
