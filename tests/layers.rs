@@ -21,7 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // The stand-in speaks Discord's side: opcodes and close codes are the same tables.
     ("sim", &["base", "gateway"]),
     // Parsers of values live with those who use the values.
-    ("config", &["base", "gateway", "amqp", "http", "logging"]),
+    ("config", &["base", "stream", "gateway", "amqp", "http", "logging"]),
     (
         "runtime",
         &["base", "stream", "gateway", "amqp", "queue", "reactor", "http", "logging", "relay", "config"],

@@ -119,7 +119,7 @@ pub fn connect(
             user_agent: "bench".into(),
         },
     };
-    let mut task = ShardTask::new(home, slot, shard, framing, Arc::new(task_options));
+    let mut task = ShardTask::new(home, slot, shard, framing, Arc::new(task_options), turn);
     task.run(turn, scratch);
     let Some(Output::Open { url }) = task.effects.iter().find(|effect| matches!(effect, Output::Open { .. }))
     else {

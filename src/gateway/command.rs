@@ -61,6 +61,12 @@ pub enum Refusal {
         /// The opcode.
         op: u64,
     },
+    /// An opcode that this build does not know, after Discord closed a connection over one (4001). Each such close
+    /// costs the session and a session start, so there is one and no second.
+    UnknownOpcode {
+        /// The opcode.
+        op: u64,
+    },
     /// A known opcode whose `d` is no object; Discord would close with 4001 and end the session.
     BadBody {
         /// The opcode.
@@ -80,6 +86,7 @@ impl Refusal {
             Refusal::NotJson => "not_json",
             Refusal::NoOpcode => "no_opcode",
             Refusal::ForbiddenOpcode { .. } => "forbidden_opcode",
+            Refusal::UnknownOpcode { .. } => "unknown_opcode",
             Refusal::BadBody { .. } => "bad_body",
             Refusal::Full => "full",
             Refusal::Stopped => "stopped",
@@ -96,6 +103,12 @@ impl fmt::Display for Refusal {
             Refusal::NotJson => f.write_str("not a JSON object"),
             Refusal::NoOpcode => f.write_str("needs one integer \"op\" and one \"d\""),
             Refusal::ForbiddenOpcode { op } => write!(f, "op {op} is not for workers to send"),
+            Refusal::UnknownOpcode { op } => {
+                write!(
+                    f,
+                    "op {op} is unknown here, and Discord has closed this shard over an unknown opcode (4001)"
+                )
+            }
             Refusal::BadBody { op } => write!(f, "op {op} needs an object in \"d\""),
             Refusal::Full => f.write_str("too many commands are waiting for this shard"),
             Refusal::Stopped => f.write_str("the shard is stopping"),

@@ -58,6 +58,10 @@ impl<T, M> Peer<T, M> {
     }
 
     fn wake(&self) -> bool {
+        // A thread that is awake looks into its inbox before it sleeps; only a sleeping one costs more than a load.
+        if !self.sleeping.load(Ordering::SeqCst) {
+            return false;
+        }
         // Ordering: SeqCst, see `fall_asleep`. The swap lets one of several posters pay for the system call.
         if !self.sleeping.swap(false, Ordering::SeqCst) {
             return false;
@@ -140,6 +144,11 @@ impl<T: Task, M: Send + 'static> Mesh<T, M> {
                 left -= 1;
             }
         }
+    }
+
+    /// Whether another thread has a task to steal.
+    pub(super) fn has_spoils(&self, thread: usize) -> bool {
+        self.peers.iter().enumerate().any(|(index, peer)| index != thread && !peer.stealer.is_empty())
     }
 
     /// Takes one task from another thread's deque, beginning with the next thread so that thieves spread.

@@ -137,7 +137,9 @@ pub fn run<H: Home>(mut reactor: Reactor<H::Task, H::Message>, mut home: H) -> i
     let mut work_left = false;
     loop {
         let peer = &reactor.mesh.peers[reactor.thread];
-        let timeout = if work_left || !peer.fall_asleep() {
+        // The look at the others comes after the word that this thread sleeps, so that a task spawned in between is
+        // either seen here or wakes it.
+        let timeout = if work_left || !peer.fall_asleep() || reactor.mesh.has_spoils(reactor.thread) {
             Duration::ZERO
         } else {
             let next = reactor.timers.next();

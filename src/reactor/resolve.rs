@@ -1,4 +1,7 @@
-//! Host names to addresses, on threads of their own, as the system's resolver blocks.
+//! Host names to addresses, on a thread of its own, as the system's resolver blocks.
+//!
+//! A thousand shards that reconnect at once ask one question: who asks for a name that is being looked up waits for
+//! the same answer, and answers are used again for a while, failures for a moment.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,48 +15,48 @@ use parking_lot::Mutex;
 
 use super::clock;
 
-/// How long an answer is used again: a thousand shards that reconnect at once ask once.
+/// How long an answer is used again.
 const ANSWER_LIFETIME: Duration = Duration::from_secs(30);
+
+/// How long a failure is.
+const FAILURE_LIFETIME: Duration = Duration::from_secs(2);
 
 /// How many names are remembered; all are forgotten when there are more. Discord's hosts are a handful.
 const NAMES_MAX: usize = 256;
 
-/// Threads that resolve. Two, so that a broker's dead name server does not keep shards waiting.
-const THREADS: usize = 2;
-
+type Name = (String, u16);
+type Found = Result<Vec<SocketAddr>, (io::ErrorKind, String)>;
 type Reply = Box<dyn FnOnce(io::Result<Vec<SocketAddr>>) + Send>;
 
-struct Question {
-    host: String,
-    port: u16,
-    reply: Reply,
+#[derive(Default)]
+struct Names {
+    answers: HashMap<Name, (Instant, Found)>,
+    /// Who waits for the answer of a question under way. One entry per connecting socket at most.
+    waiting: HashMap<Name, Vec<Reply>>,
 }
 
-type Answers = Arc<Mutex<HashMap<(String, u16), (Instant, Vec<SocketAddr>)>>>;
-
-/// Asks the system for addresses and calls back. One question per connecting socket is under way at most.
+/// Asks the system for addresses and calls back.
 #[derive(Clone)]
 pub struct Resolver {
-    questions: Sender<Question>,
+    names: Arc<Mutex<Names>>,
+    questions: Sender<Name>,
 }
 
 impl Resolver {
-    /// Starts the threads. They end when the last clone is dropped.
+    /// Starts the thread. It ends when the last clone is dropped.
     ///
     /// # Errors
     /// When no thread is to be had.
     pub fn start() -> io::Result<Resolver> {
         let (questions, receiver) = mpsc::channel();
-        let receiver = Arc::new(Mutex::new(receiver));
-        let answers = Answers::default();
-        for _ in 0..THREADS {
-            let (receiver, answers) = (receiver.clone(), answers.clone());
-            thread::Builder::new().name("resolve".into()).spawn(move || serve(&receiver, &answers))?;
-        }
-        Ok(Resolver { questions })
+        let names = Arc::new(Mutex::new(Names::default()));
+        let shared = names.clone();
+        thread::Builder::new().name("resolve".into()).spawn(move || serve(&receiver, &shared))?;
+        Ok(Resolver { names, questions })
     }
 
-    /// Finds the addresses of `host` and gives them to `reply`, on another thread unless `host` is an address.
+    /// Finds the addresses of `host` and gives them to `reply`: at once where they are known, else on the
+    /// resolver's thread.
     pub fn resolve(
         &self,
         host: &str,
@@ -63,34 +66,77 @@ impl Resolver {
         if let Ok(address) = host.parse::<IpAddr>() {
             return reply(Ok(vec![SocketAddr::new(address, port)]));
         }
-        let question = Question { host: host.to_owned(), port, reply: Box::new(reply) };
-        if let Err(mpsc::SendError(question)) = self.questions.send(question) {
-            (question.reply)(Err(io::Error::other("the resolver threads have ended")));
+        let name = (host.to_owned(), port);
+        let now = clock::read().now;
+        let mut names = self.names.lock();
+        if let Some((at, found)) = names.answers.get(&name) {
+            let lifetime = if found.is_ok() { ANSWER_LIFETIME } else { FAILURE_LIFETIME };
+            if now.duration_since(*at) < lifetime {
+                let found = found.clone();
+                drop(names);
+                return reply(told(found));
+            }
+        }
+        let waiting = names.waiting.entry(name.clone()).or_default();
+        waiting.push(Box::new(reply));
+        if waiting.len() == 1 {
+            // The thread lives as long as this sender does.
+            let _ = self.questions.send(name);
         }
     }
 }
 
-fn serve(questions: &Mutex<Receiver<Question>>, answers: &Answers) {
-    loop {
-        // The guard is dropped at the end of this statement, so that the other thread can wait meanwhile.
-        let question = questions.lock().recv();
-        let Ok(Question { host, port, reply }) = question else { return };
-        let key = (host, port);
+fn told(found: Found) -> io::Result<Vec<SocketAddr>> {
+    found.map_err(|(kind, text)| io::Error::new(kind, text))
+}
+
+fn serve(questions: &Receiver<Name>, names: &Mutex<Names>) {
+    while let Ok(name) = questions.recv() {
+        let found: Found = (name.0.as_str(), name.1)
+            .to_socket_addrs()
+            .map(Vec::from_iter)
+            .map_err(|error| (error.kind(), error.to_string()));
         let now = clock::read().now;
-        let known =
-            answers.lock().get(&key).filter(|(at, _)| now.duration_since(*at) < ANSWER_LIFETIME).cloned();
-        if let Some((_, addresses)) = known {
-            reply(Ok(addresses));
-            continue;
-        }
-        let found = (key.0.as_str(), key.1).to_socket_addrs().map(Vec::from_iter);
-        if let Ok(addresses) = &found {
-            let mut answers = answers.lock();
-            if answers.len() >= NAMES_MAX {
-                answers.clear();
+        let replies = {
+            let mut names = names.lock();
+            if names.answers.len() >= NAMES_MAX {
+                names.answers.clear();
             }
-            answers.insert(key, (now, addresses.clone()));
+            names.answers.insert(name.clone(), (now, found.clone()));
+            names.waiting.remove(&name).unwrap_or_default()
+        };
+        for reply in replies {
+            reply(told(found.clone()));
         }
-        reply(found);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_answered_at_once_and_names_once_for_all() {
+        let resolver = Resolver::start().expect("a thread");
+        let (sender, answers) = mpsc::channel();
+        for host in ["127.0.0.1", "::1", "localhost", "localhost", "localhost"] {
+            let sender = sender.clone();
+            resolver.resolve(host, 7, move |found| sender.send(found).expect("the test listens"));
+        }
+        for _ in 0..5 {
+            let found = answers.recv_timeout(Duration::from_secs(30)).expect("an answer").expect("addresses");
+            assert!(found.iter().all(|address| address.ip().is_loopback() && address.port() == 7));
+        }
+        assert!(resolver.names.lock().waiting.is_empty());
+        assert_eq!(resolver.names.lock().answers.len(), 1);
+    }
+
+    #[test]
+    fn a_name_without_addresses_is_an_error() {
+        let resolver = Resolver::start().expect("a thread");
+        let (sender, answers) = mpsc::channel();
+        resolver
+            .resolve("no such name.invalid", 7, move |found| sender.send(found).expect("the test listens"));
+        assert!(answers.recv_timeout(Duration::from_secs(60)).expect("an answer").is_err());
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod command;
 pub mod flow;
+pub mod gap;
 pub mod outbox;
 pub mod query;
 pub mod task;

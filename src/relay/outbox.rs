@@ -98,6 +98,8 @@ pub struct Stats {
     pub repeated: u64,
     /// Confirms that named no publish under way.
     pub confirms_unknown: u64,
+    /// Publishes that the broker refuses whatever is done; such an event is lost.
+    pub refused: u64,
     /// Stored publishes that could not be framed again. A broken invariant of ours: such a publish is lost.
     pub unframeable: u64,
 }
@@ -114,6 +116,8 @@ pub struct Outbox {
     /// Promised to batches that are being filled.
     reserved_bytes: usize,
     memory_bytes_max: usize,
+    /// How many publishes still go out one at a time, until the one is found that the broker refuses.
+    suspects: u64,
     spare: Vec<Batch>,
     spare_bytes: usize,
     /// What has happened.
@@ -137,6 +141,7 @@ impl Outbox {
             memory_bytes: 0,
             reserved_bytes: 0,
             memory_bytes_max,
+            suspects: 0,
             spare: Vec::new(),
             spare_bytes: 0,
             stats: Stats::default(),
@@ -229,7 +234,16 @@ impl Outbox {
 
     /// Makes up to `entries_max` entries ready to be written on a channel that is open: numbers their delivery
     /// tags and frames anew what an earlier channel may have carried.
-    pub fn prepare(&mut self, frame_max: u32, entries_max: usize) {
+    pub fn prepare(&mut self, frame_max: u32, mut entries_max: usize) {
+        if self.suspects > 0 {
+            if self.wire > 0
+                || self.entries.front().is_some_and(|entry| matches!(entry.wire, Wire::Tagged(_)))
+            {
+                return;
+            }
+            self.split_first();
+            entries_max = 1;
+        }
         let end = (self.wire + entries_max).min(self.entries.len());
         for index in self.wire..end {
             let entry = &mut self.entries[index];
@@ -348,6 +362,58 @@ impl Outbox {
         self.next_tag = 1;
     }
 
+    /// The broker closed the publish channel over what a publish says or how large it is, not over a fault of its
+    /// own, so the same would happen again. The first time makes what was under way go out one publish at a time.
+    /// When that finds the one that is refused, it is dropped, so that it does not stand in the way of all others
+    /// for ever: the answer is its shard and record. To be called before [`Outbox::rewind`].
+    pub fn refused(&mut self) -> Option<(u32, Record)> {
+        let under_way =
+            self.entries.range(..(self.wire + usize::from(self.offset > 0)).min(self.entries.len()));
+        let suspects: u64 = under_way
+            .map(|entry| entry.batch.records.iter().filter(|record| !record.confirmed).count() as u64)
+            .sum();
+        if self.suspects == 0 || suspects != 1 {
+            self.suspects = suspects;
+            return None;
+        }
+        self.suspects = 0;
+        let entry = self.entries.front_mut()?;
+        let record = entry.batch.records.iter_mut().find(|record| !record.confirmed)?;
+        record.confirmed = true;
+        self.stats.refused += 1;
+        self.stats.confirmed += 1;
+        Some((entry.shard, *record))
+    }
+
+    /// Gives the first unconfirmed publish an entry of its own at the front.
+    fn split_first(&mut self) {
+        let Some(entry) = self.entries.front_mut() else { return };
+        let Some(at) = entry.batch.records.iter().position(|record| !record.confirmed) else { return };
+        if entry.batch.records.len() == 1 {
+            return;
+        }
+        let record = entry.batch.records[at];
+        let start = at.checked_sub(1).map_or(0, |before| entry.batch.records[before].end);
+        let bytes = entry.batch.bytes.get(start..record.end).unwrap_or_default().to_vec();
+        let frame_max = entry.batch.frame_max;
+        let alone = Record { end: bytes.len(), ..record };
+        self.memory_bytes -= entry.batch.memory_bytes();
+        // What is confirmed before it was reported; only order within the rest matters now.
+        entry.batch.bytes.drain(..record.end);
+        entry.batch.records.drain(..=at);
+        entry.batch.records.iter_mut().for_each(|rest| rest.end -= record.end);
+        entry.done = 0;
+        let (shard, wire) = (entry.shard, entry.wire);
+        self.memory_bytes += entry.batch.memory_bytes();
+        if entry.batch.records.is_empty() {
+            self.memory_bytes -= entry.batch.memory_bytes();
+            self.entries.pop_front();
+        }
+        let batch = Batch { bytes, records: vec![alone], frame_max };
+        self.memory_bytes += batch.memory_bytes();
+        self.entries.push_front(Entry { shard, wire, batch, done: 0 });
+    }
+
     /// Drops the confirmed head of the queue and reports how far each shard has come.
     fn pop(&mut self, mut report: impl FnMut(Progress)) {
         while let Some(entry) = self.entries.front_mut() {
@@ -367,6 +433,7 @@ impl Outbox {
             }
             self.memory_bytes -= entry.batch.memory_bytes();
             self.wire -= 1;
+            self.suspects = self.suspects.saturating_sub(entry.batch.records.len() as u64);
             if let Some(entry) = self.entries.pop_front() {
                 self.put_spare(entry.batch);
             }

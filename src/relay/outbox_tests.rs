@@ -215,6 +215,44 @@ fn promises_keep_the_limit_and_are_given_back() {
 }
 
 #[test]
+fn a_publish_that_the_broker_refuses_for_good_is_found_and_dropped() {
+    // This broker closes the channel over seq 5, and takes everything else.
+    let mut outbox = Outbox::new(1 << 20);
+    outbox.push(0, batch(0, 1..4));
+    outbox.push(0, batch(0, 4..9));
+    outbox.push(1, batch(1, 1..3));
+    let (mut seen, mut refused, mut reported) = (vec![], vec![], vec![]);
+    let mut broker = Broker::default();
+    for _ in 0..100 {
+        let before = broker.messages.len();
+        write(&mut outbox, &mut broker, usize::MAX);
+        if let Some(at) = broker.messages.iter().position(|message| message.id == "0-7-5") {
+            // Confirms of what came just before it are lost with the channel.
+            refused.extend(outbox.refused());
+            seen.extend(broker.messages.drain(..at));
+            broker = Broker::default();
+            outbox.rewind();
+            continue;
+        }
+        for tag in before..broker.messages.len() {
+            outbox.confirm(tag as u64 + 1, false, |step| reported.push((step.shard, step.seq)));
+        }
+    }
+    seen.append(&mut broker.messages);
+    assert!(outbox.is_empty());
+    assert_eq!(outbox.memory_bytes(), 0);
+    assert_eq!(refused.iter().map(|(shard, record)| (*shard, record.seq)).collect::<Vec<_>>(), [(0, 5)]);
+    assert_eq!((outbox.stats.refused, outbox.unconfirmed()), (1, 0));
+    for (shard, seq) in [(0, 1), (0, 2), (0, 3), (0, 4), (0, 6), (0, 7), (0, 8), (1, 1), (1, 2)] {
+        assert!(
+            seen.iter().any(|message| message.id == format!("{shard}-7-{seq}")),
+            "{shard}-{seq} is missing"
+        );
+    }
+    assert_eq!(reported.iter().rfind(|(shard, _)| *shard == 0), Some(&(0, 8)));
+}
+
+#[test]
 fn full_and_roomy_are_apart() {
     let mut outbox = Outbox::new(64 << 10);
     assert!(!outbox.is_full() && outbox.has_room());

@@ -11,12 +11,13 @@
 use std::sync::Arc;
 
 use crate::base::Buf;
-use crate::gateway::shard::{Cause, Input, Output, Shard, State};
+use crate::gateway::shard::{Cause, Input, Output, SessionLost, Shard, State};
 use crate::reactor::{Task, Turn};
 use crate::stream::transport::{self, Endpoint, Incoming, Transport};
 use crate::stream::{self, ErrorKind};
 
 use super::flow::{self, FlowScratch, Framing};
+use super::gap::Gap;
 use super::outbox::{BATCH_BYTES_MAX, Batch};
 
 /// How many payloads a run takes at most, for shards whose payloads publish nothing.
@@ -72,6 +73,10 @@ pub struct ShardTask {
     options: Arc<TaskOptions>,
     transport: Option<Transport>,
     encoded: Vec<u8>,
+    /// The time of the run.
+    turn: Turn,
+    /// Events of an earlier session that are lost, until workers are told.
+    gap: Option<Gap>,
 }
 
 /// Buffers that a thread lends to each task.
@@ -89,6 +94,7 @@ impl ShardTask {
         shard: Shard,
         framing: Framing,
         options: Arc<TaskOptions>,
+        turn: Turn,
     ) -> ShardTask {
         ShardTask {
             home,
@@ -109,6 +115,8 @@ impl ShardTask {
             options,
             transport: None,
             encoded: Vec::new(),
+            turn,
+            gap: None,
         }
     }
 
@@ -157,8 +165,39 @@ impl ShardTask {
                     self.more = false;
                     self.effects.push(Output::DropLink);
                 }
+                Output::SessionLost(lost) => {
+                    self.begin_gap(&lost);
+                    self.effects.push(Output::SessionLost(lost));
+                }
+                Output::Fatal(_) | Output::Stopped => {
+                    // No READY will end it.
+                    self.publish_gap();
+                    self.effects.push(output);
+                }
                 other => self.effects.push(other),
             }
+        }
+    }
+
+    /// Remembers that events are being lost. Of several sessions in a row the first tells where it began.
+    fn begin_gap(&mut self, lost: &SessionLost) {
+        if self.gap.is_none() {
+            let ago = self.turn.now.saturating_duration_since(lost.since).as_millis();
+            self.gap = Some(Gap {
+                session_hash: lost.session_hash,
+                last_seq: lost.received,
+                from_ms: self.turn.wall_ms.saturating_sub(u64::try_from(ago).unwrap_or(u64::MAX)),
+                reason: lost.reason.to_string(),
+            });
+        }
+    }
+
+    fn publish_gap(&mut self) {
+        if let Some(gap) = self.gap.take()
+            && let Err(error) =
+                gap.publish(self.shard.shard_id(), self.turn.wall_ms, &self.framing, &mut self.batch)
+        {
+            self.last_error = Some(error.to_string());
         }
     }
 
@@ -218,7 +257,12 @@ impl ShardTask {
                         &mut self.stats,
                     );
                     match accepted {
-                        Ok(()) => self.drain(),
+                        Ok(()) => {
+                            self.drain();
+                            if self.gap.is_some() && self.shard.state() == State::Active {
+                                self.publish_gap();
+                            }
+                        }
                         Err(error) => return self.fail(turn, error.cause(), error.to_string()),
                     }
                 }
@@ -244,6 +288,7 @@ impl Task for ShardTask {
     type Scratch = Scratch;
 
     fn run(&mut self, turn: Turn, scratch: &mut Scratch) {
+        self.turn = turn;
         let mut inputs = std::mem::take(&mut self.inputs);
         for input in inputs.drain(..) {
             match input {

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::amqp::{self, Client, Event};
 use crate::gateway::shard::Input;
-use crate::relay::{Progress, TaskInput};
+use crate::relay::gap::Gap;
+use crate::relay::topology::exchange;
+use crate::relay::{Batch, Framing, Progress, TaskInput};
 use crate::stream::tls::TlsSession;
 
 use super::cluster::{Link, LinkError, Up, client_options};
@@ -58,7 +60,7 @@ impl Home {
                 let token = Key { owner: Owner::Cluster, generation: cluster.generation, index }.pack();
                 let (host, port) = (cluster.uri().host.clone(), cluster.uri().port);
                 cluster.link = Link::Dialing(Dial::new(token));
-                self.resolve(reactor, &host, port, token);
+                self.resolve(reactor, &self.resolvers.brokers, &host, port, token);
             }
             Link::Dialing(dial) => {
                 if dial.deadline.is_some_and(|at| at <= now)
@@ -153,6 +155,12 @@ impl Home {
                 Event::PublishChannelLost { code, text } => {
                     cluster.publish_ready = false;
                     log::warn!(cluster = number; "the broker closed the publish channel: {code} {text}");
+                    // 406: larger than the broker's max_message_size, say. 311: AMQP's own word for too large.
+                    if matches!(code, 311 | 406)
+                        && let Some((shard, record)) = cluster.outbox.refused()
+                    {
+                        self.event_refused(reactor, index, shard as usize, record, &text);
+                    }
                 }
                 Event::Blocked { reason } => {
                     cluster.blocked = true;
@@ -165,7 +173,8 @@ impl Home {
                 Event::Delivery(delivery) => self.delivery(reactor, index, delivery),
                 Event::BadDelivery(why) => {
                     self.workers.ignored += 1;
-                    log::warn!(cluster = number; "ignored a worker's message: {why}");
+                    let what = format_args!("ignored a worker's message: {why}");
+                    self.workers.complain(reactor.turn.now, number, what);
                 }
                 Event::Notice(text) => log::warn!(cluster = number; "{text}"),
                 Event::Closed => cluster.drop_link(Link::Closed),
@@ -175,6 +184,38 @@ impl Home {
         self.pause_or_go_on(reactor, index);
         self.spawn_deferred(reactor, index);
         self.arm_cluster(reactor, index);
+    }
+
+    /// An event that the broker refuses whatever is done is lost: workers are told.
+    fn event_refused(
+        &mut self,
+        reactor: &mut Reactor,
+        index: usize,
+        slot: usize,
+        record: crate::relay::outbox::Record,
+        why: &str,
+    ) {
+        let (cluster, shard_id) = (&mut self.clusters[index], self.shards[slot].shard_id);
+        log::error!(
+            cluster = cluster.number, shard = shard_id;
+            "event {} is lost, the broker refuses it for good: {why}", record.seq
+        );
+        let framing = Framing {
+            exchange: exchange(cluster.number).into(),
+            frame_max: cluster.frame_max,
+            ready_secrets: false,
+            persistent: self.shared.persistent,
+        };
+        let gap = Gap {
+            session_hash: record.session,
+            last_seq: record.seq.saturating_sub(1),
+            from_ms: reactor.turn.wall_ms,
+            reason: format!("the broker refused the event with seq {}: {why}", record.seq),
+        };
+        let mut batch = Batch::default();
+        if gap.publish(shard_id, reactor.turn.wall_ms, &framing, &mut batch).is_ok() {
+            cluster.outbox.push(slot as u32, batch);
+        }
     }
 
     /// The exchange, the queue and its bindings stand: the cluster's shards may begin.

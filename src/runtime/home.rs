@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::base::{Buf, Rng};
 use crate::gateway::shard::{Input, Shard, State};
@@ -55,11 +55,20 @@ const TIMER_STATUS: usize = 0;
 pub(super) const TIMER_PERMITS: usize = 1;
 const TIMER_STOP: usize = 2;
 
+/// Who finds addresses.
+#[derive(Clone)]
+pub struct Resolvers {
+    /// Of Discord's gateway.
+    pub discord: Resolver,
+    /// Of brokers.
+    pub brokers: Resolver,
+}
+
 /// One thread's share of the process.
 pub struct Home {
     pub(super) thread: usize,
     pub(super) shared: Arc<Shared>,
-    pub(super) resolver: Resolver,
+    pub(super) resolvers: Resolvers,
     pub(super) clusters: Vec<Cluster>,
     pub(super) shards: Vec<ShardSlot>,
     pub(super) permits: Option<Permits>,
@@ -69,7 +78,8 @@ pub struct Home {
     pub(super) dirty_shards: Vec<usize>,
     readable_clusters: Vec<usize>,
     dirty_clusters: Vec<usize>,
-    stopping: bool,
+    /// Whether the threads are stopping, and if so, whether sessions are to end.
+    pub(super) stopping: Option<bool>,
     gave_up: bool,
     reported: u64,
     pub(super) rng: Rng,
@@ -80,7 +90,7 @@ impl Home {
     pub fn new(
         thread: usize,
         shared: Arc<Shared>,
-        resolver: Resolver,
+        resolvers: Resolvers,
         permits: Option<Permits>,
         turn: Turn,
         seed: u64,
@@ -106,7 +116,7 @@ impl Home {
         Home {
             thread,
             shared,
-            resolver,
+            resolvers,
             clusters,
             shards: Vec::new(),
             permits,
@@ -116,7 +126,7 @@ impl Home {
             dirty_shards: Vec::new(),
             readable_clusters: Vec::new(),
             dirty_clusters: Vec::new(),
-            stopping: false,
+            stopping: None,
             gave_up: false,
             reported: 0,
             rng,
@@ -145,6 +155,7 @@ impl Home {
                     shard,
                     framing,
                     self.shared.task_options.clone(),
+                    reactor.turn,
                 );
                 self.shards.push(ShardSlot::new(shard_id, index, Box::new(task)));
             }
@@ -168,7 +179,7 @@ impl Home {
     }
 
     fn stop(&mut self, reactor: &mut Reactor, end_sessions: bool) {
-        if std::mem::replace(&mut self.stopping, true) {
+        if self.stopping.replace(end_sessions).is_some() {
             return;
         }
         let deadline = reactor.turn.now + self.shared.stop_timeout.max(GOODBYE_TIMEOUT);
@@ -355,11 +366,7 @@ impl reactor::Home for Home {
 
     fn on_task(&mut self, reactor: &mut Reactor, mut task: Box<ShardTask>, outcome: Outcome) {
         if outcome == Outcome::Panicked {
-            let index = task.slot;
-            log::error!(shard = self.shards[index].shard_id; "a bug in rateway broke this shard's state; it starts anew");
-            self.shared.panicked();
-            task = self.replacement(reactor, &task);
-            self.shards[index].drop_link(reactor.registry());
+            task = self.replace_spoilt(reactor, *task);
         }
         self.task_returned(reactor, task);
     }
@@ -383,7 +390,7 @@ impl reactor::Home for Home {
             }
         }
         self.dirty_clusters.append(&mut dirty);
-        if self.stopping && self.is_stopped() {
+        if self.stopping.is_some() && self.is_stopped() {
             self.say_goodbye();
             return false;
         }
@@ -392,18 +399,6 @@ impl reactor::Home for Home {
 }
 
 impl Home {
-    /// A fresh task in place of one whose state a panic has spoilt. Its session is lost, its shard identifies.
-    fn replacement(&mut self, reactor: &Reactor, spoilt: &ShardTask) -> Box<ShardTask> {
-        let now: Instant = reactor.turn.now;
-        let slot = &self.shards[spoilt.slot];
-        // A panic that repeats must not become a reconnect storm.
-        let start_at = now + Duration::from_secs(5);
-        let shard =
-            Shard::new(self.shared.shard_options.clone(), slot.shard_id, self.rng.next_u64(), start_at, None);
-        let framing = spoilt.framing.clone();
-        Box::new(ShardTask::new(self.thread, spoilt.slot, shard, framing, self.shared.task_options.clone()))
-    }
-
     /// Closes the broker connections politely, as far as one write goes.
     fn say_goodbye(&mut self) {
         for cluster in &mut self.clusters {

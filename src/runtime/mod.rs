@@ -9,7 +9,10 @@ mod clusters;
 mod dial;
 mod home;
 mod key;
+mod open_files;
 mod permits;
+mod quiet;
+mod recovery;
 mod shard_slot;
 mod shards;
 mod shared;
@@ -17,6 +20,7 @@ mod workers;
 
 use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -35,7 +39,7 @@ use crate::relay::ShardTask;
 use crate::relay::task::TaskOptions;
 use crate::stream::{self, transport};
 
-use home::{Home, Message};
+use home::{Home, Message, Resolvers};
 use permits::Permits;
 use shared::{ClusterPlan, Shared};
 
@@ -133,6 +137,20 @@ pub fn run(config: Config, flags: Flags) -> Result<(), Error> {
     }
     log_plan(&plan, &bot);
 
+    let sockets = u64::from(plan.shards_here()) + plan.clusters.len() as u64;
+    match open_files::raise_limit(sockets) {
+        Ok(None) => {}
+        Ok(Some(advice)) => log::warn!("{advice}"),
+        Err(error) => log::warn!("cannot tell how many files may be open: {error}"),
+    }
+    if plan.clusters.len() < plan.clusters_total as usize {
+        log::warn!(
+            "this process runs {} of {} clusters: start the processes of one bot one after another, as each \
+             keeps to the identify limit by itself",
+            plan.clusters.len(),
+            plan.clusters_total
+        );
+    }
     let reactors = Mesh::with_threads(config.threads).map_err(|error| Error::Io("epoll", error))?;
     let mesh = reactors[0].mesh().clone();
     let shared = Arc::new(shared(&config, &plan, &bot, mesh.clone())?);
@@ -151,16 +169,28 @@ pub fn run(config: Config, flags: Flags) -> Result<(), Error> {
         clock::read().now,
     );
     let mut permits = Some(Permits::new(machine));
-    let resolver = Resolver::start().map_err(|error| Error::Io("resolver threads", error))?;
+    // One for Discord and one for brokers: a dead name server of the one must not keep the other waiting.
+    let resolver = || Resolver::start().map_err(|error| Error::Io("resolver threads", error));
+    let resolvers = Resolvers { discord: resolver()?, brokers: resolver()? };
 
     let mut threads = Vec::new();
     for (index, mut reactor) in reactors.into_iter().enumerate() {
-        let (shared, resolver, permits) = (shared.clone(), resolver.clone(), permits.take());
+        let (shared, resolvers, permits) = (shared.clone(), resolvers.clone(), permits.take());
         let seed = seed.wrapping_add(index as u64 + 1);
         let body = move || {
-            let mut home = Home::new(index, shared, resolver, permits, reactor.turn, seed);
-            home.start(&mut reactor);
-            reactor::run(reactor, home)
+            let failed = shared.clone();
+            let ran = catch_unwind(AssertUnwindSafe(|| {
+                let mut home = Home::new(index, shared, resolvers, permits, reactor.turn, seed);
+                home.start(&mut reactor);
+                reactor::run(reactor, home)
+            }));
+            // A thread that ends early takes its clusters with it: the process stops, and whoever watches over it
+            // starts it again.
+            match ran {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => failed.fail(format!("epoll: {error}")),
+                Err(_) => failed.fail("a thread ended by a bug in rateway".into()),
+            }
         };
         let thread = thread::Builder::new().name(format!("reactor-{index}")).spawn(body);
         threads.push(thread.map_err(|error| Error::Io("reactor threads", error))?);
@@ -171,10 +201,8 @@ pub fn run(config: Config, flags: Flags) -> Result<(), Error> {
         tell_all(&mesh, end_sessions);
     }
     for thread in threads {
-        match thread.join() {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => shared.fail(format!("epoll: {error}")),
-            Err(_) => shared.fail("a reactor thread ended by a bug in rateway".into()),
+        if thread.join().is_err() {
+            shared.fail("a thread ended by a bug in rateway".into());
         }
     }
     match shared.failure.lock().take() {

@@ -56,6 +56,10 @@ pub struct ShardSlot {
     pub state: State,
     /// Whether the task can use bytes, as it said when it was last at home.
     pub wants_bytes: bool,
+    /// The last event of it that went into the outbox: session hash and seq.
+    pub published: Option<(u64, u64)>,
+    /// How often its task panicked.
+    pub panics: u32,
     /// Whether it waits for outbox memory.
     pub deferred: bool,
     /// Outbox memory that its task was promised, while it is away.
@@ -85,6 +89,8 @@ impl ShardSlot {
             queued: false,
             state,
             wants_bytes: false,
+            published: None,
+            panics: 0,
             deferred: false,
             reserved_bytes: 0,
             last_error: None,

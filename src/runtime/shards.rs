@@ -4,6 +4,7 @@
 use std::io;
 
 use crate::gateway::shard::{Cause, Input, Output, State};
+use crate::reactor::Resolver;
 use crate::relay::{ShardTask, TaskInput};
 use crate::stream::transport::Endpoint;
 
@@ -64,6 +65,9 @@ impl Home {
         let cluster = &mut self.clusters[slot.cluster];
         let batch = std::mem::take(&mut task.batch);
         let (cluster_index, publishes) = (slot.cluster, !batch.records.is_empty());
+        if let Some(record) = batch.records.iter().rev().find(|record| record.seq > 0) {
+            slot.published = Some((record.session, record.seq));
+        }
         cluster.outbox.release(std::mem::take(&mut slot.reserved_bytes));
         cluster.outbox.push(index as u32, batch);
         if !slot.queue_outgoing(&mut task.outgoing) {
@@ -135,7 +139,9 @@ impl Home {
             Output::CancelPermit { ticket } => self.tell_permits(reactor, Wish::Cancel(ticket)),
             Output::PermitUsed { ticket } => self.tell_permits(reactor, Wish::Used(ticket)),
             Output::PermitAnswered { ticket } => self.tell_permits(reactor, Wish::Answered(ticket)),
-            Output::CommandDone { id, result } => self.command_done(id, result),
+            Output::CommandDone { id, result } => {
+                self.command_done(reactor.turn.now, self.shards[index].cluster, id, result);
+            }
             Output::Changed { from, to, cause } => self.log_change(index, from, to, cause),
             Output::SessionLost(lost) => {
                 log::warn!(
@@ -185,12 +191,19 @@ impl Home {
         let token = Key { owner: Owner::Shard, generation: slot.generation, index }.pack();
         let (host, port) = (endpoint.host.clone(), endpoint.port);
         slot.link = Link::Dialing(Dial::new(token), endpoint);
-        self.resolve(reactor, &host, port, token);
+        self.resolve(reactor, &self.resolvers.discord, &host, port, token);
     }
 
-    pub(super) fn resolve(&self, reactor: &Reactor, host: &str, port: u16, token: usize) {
+    pub(super) fn resolve(
+        &self,
+        reactor: &Reactor,
+        resolver: &Resolver,
+        host: &str,
+        port: u16,
+        token: usize,
+    ) {
         let (mesh, thread) = (reactor.mesh().clone(), self.thread);
-        self.resolver.resolve(host, port, move |found| mesh.post(thread, Message::Resolved(token, found)));
+        resolver.resolve(host, port, move |found| mesh.post(thread, Message::Resolved(token, found)));
     }
 
     pub(super) fn dial_failed(&mut self, reactor: &mut Reactor, index: usize, why: &str) {

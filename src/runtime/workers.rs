@@ -1,6 +1,7 @@
 //! What workers send over the broker: gateway commands and cache queries, and what they are answered.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use crate::amqp::Answer;
 use crate::amqp::Delivery;
@@ -14,12 +15,14 @@ use crate::relay::{ShardTask, TaskInput};
 
 use super::cluster::Link;
 use super::home::{Home, Message};
+use super::quiet::Quiet;
 
 type Reactor = reactor::Reactor<ShardTask, Message>;
 
 /// Who waits for the outcome of a command.
 #[derive(Debug)]
 struct Asker {
+    shard_id: u32,
     cluster: usize,
     reply_to: Vec<u8>,
     correlation_id: Option<Vec<u8>>,
@@ -37,6 +40,18 @@ pub struct Workers {
     pub forwarded: u64,
     /// Commands that were refused.
     pub refused: u64,
+    quiet: Quiet,
+}
+
+impl Workers {
+    /// Logs what was wrong with a worker's message, unless there are too many such lines.
+    pub fn complain(&mut self, now: Instant, cluster: u32, what: std::fmt::Arguments<'_>) {
+        match self.quiet.allow(now) {
+            None => {}
+            Some(0) => log::warn!(cluster; "{what}"),
+            Some(suppressed) => log::warn!(cluster; "{what} (and {suppressed} more like this before)"),
+        }
+    }
 }
 
 impl Home {
@@ -48,11 +63,15 @@ impl Home {
         }
         match delivery.routing_key.as_str() {
             COMMAND_KEY => self.command(reactor, cluster, delivery),
-            QUERY_KEY => self.query(cluster, &delivery),
+            QUERY_KEY => self.query(reactor.turn.now, cluster, &delivery),
             other => {
                 self.workers.ignored += 1;
                 let number = self.clusters[cluster].number;
-                log::warn!(cluster = number; "ignored a message with routing key {other:?}: neither gateway nor cache");
+                self.workers.complain(
+                    reactor.turn.now,
+                    number,
+                    format_args!("ignored a message with routing key {other:?}: neither gateway nor cache"),
+                );
             }
         }
     }
@@ -61,6 +80,7 @@ impl Home {
         let shards = &self.clusters[cluster].shards;
         let found = route(&delivery, shards, self.shared.shard_count);
         let asker = delivery.reply_to.map(|reply_to| Asker {
+            shard_id: *found.as_ref().unwrap_or(&0),
             cluster,
             reply_to,
             correlation_id: delivery.correlation_id,
@@ -69,7 +89,9 @@ impl Home {
             Ok(shard_id) => shard_id,
             Err(error) => {
                 self.workers.refused += 1;
-                log::warn!(cluster = self.clusters[cluster].number; "ignored a gateway command: {error}");
+                let number = self.clusters[cluster].number;
+                let what = format_args!("ignored a gateway command: {error}");
+                self.workers.complain(reactor.turn.now, number, what);
                 if let Some(asker) = asker {
                     self.answer_command(&asker, Err(&error));
                 }
@@ -87,16 +109,38 @@ impl Home {
     }
 
     /// A shard is done with a command: it went out or was refused.
-    pub(super) fn command_done(&mut self, id: u64, result: Result<(), Refusal>) {
+    pub(super) fn command_done(
+        &mut self,
+        now: Instant,
+        cluster: usize,
+        id: u64,
+        result: Result<(), Refusal>,
+    ) {
         match &result {
             Ok(()) => self.workers.forwarded += 1,
             Err(refusal) => {
                 self.workers.refused += 1;
-                log::warn!("refused a gateway command: {refusal}");
+                let number = self.clusters[cluster].number;
+                self.workers.complain(now, number, format_args!("refused a gateway command: {refusal}"));
             }
         }
         if let Some(asker) = self.workers.askers.remove(&id) {
             self.answer_command(&asker, result.as_ref().copied().map_err(|error| error as _));
+        }
+    }
+
+    /// Answers all who wait for commands of a shard that cannot be told any more.
+    pub(super) fn give_up_commands(&mut self, now: Instant, shard_id: u32, refusal: Refusal) {
+        let theirs = |asker: &Asker| asker.shard_id == shard_id;
+        let ids: Vec<(u64, usize)> = self
+            .workers
+            .askers
+            .iter()
+            .filter(|(_, asker)| theirs(asker))
+            .map(|(id, asker)| (*id, asker.cluster))
+            .collect();
+        for (id, cluster) in ids {
+            self.command_done(now, cluster, id, Err(refusal));
         }
     }
 
@@ -105,7 +149,7 @@ impl Home {
         self.answer(asker.cluster, "", &asker.reply_to, asker.correlation_id.as_deref(), None, &body);
     }
 
-    fn query(&mut self, cluster: usize, delivery: &Delivery) {
+    fn query(&mut self, now: Instant, cluster: usize, delivery: &Delivery) {
         let number = self.clusters[cluster].number;
         let reply_to = delivery.reply_to.as_deref();
         let correlation_id = delivery.correlation_id.as_deref();
@@ -127,7 +171,7 @@ impl Home {
             }
             Err(error) => {
                 self.workers.ignored += 1;
-                log::warn!(cluster = number; "ignored a cache query: {error}");
+                self.workers.complain(now, number, format_args!("ignored a cache query: {error}"));
                 if let Some(reply_to) = reply_to {
                     self.answer(
                         cluster,

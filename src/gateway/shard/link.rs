@@ -54,6 +54,7 @@ impl Shard {
             return;
         }
         let own = Cause::PeerClosed { code };
+        self.unknown_opcodes_refused |= code == Some(CloseCode::UnknownOpcode.number());
         // While closing, the reason stands; but a code that is worse than an echo still counts.
         let cause = match close_code::recovery(code) {
             Recovery::Resume | Recovery::ResumeOnce => self.closing.unwrap_or(own),

@@ -154,6 +154,8 @@ pub struct Shard {
     // The permit of the IDENTIFY that is not answered.
     identify_ticket: Option<u64>,
     waiting: Waiting,
+    // Discord closed over an opcode that it does not know: only those that this build knows are passed on.
+    unknown_opcodes_refused: bool,
     closing: Option<Cause>,
     // Set by Stop: whether to end the session.
     stop: Option<bool>,
@@ -190,6 +192,7 @@ impl Shard {
             tickets: 0,
             identify_ticket: None,
             waiting: Waiting::new(),
+            unknown_opcodes_refused: false,
             closing: None,
             stop: None,
             latency: None,
@@ -290,6 +293,11 @@ impl Shard {
         self.session.as_ref()
     }
 
+    /// The ticket that it wants to identify with, waiting or granted, until the IDENTIFY goes out.
+    pub fn permit(&self) -> Option<u64> {
+        self.permit
+    }
+
     /// What was counted.
     pub fn stats(&self) -> &Stats {
         &self.stats
@@ -330,6 +338,9 @@ impl Shard {
         let refusal = match command::check_worker_command(&json) {
             Err(refusal) => refusal,
             Ok(_) if self.state.is_final() || self.stop.is_some() => Refusal::Stopped,
+            Ok(op) if self.unknown_opcodes_refused && Opcode::from_number(op).is_none() => {
+                Refusal::UnknownOpcode { op }
+            }
             Ok(op) => {
                 let is_presence = op == Opcode::PresenceUpdate.number();
                 match self.waiting.push(&self.options, id, json, is_presence) {

@@ -132,3 +132,13 @@ fn waiting_commands_are_answered_at_the_end() {
     assert_eq!(rig.input(command(3, 8)), [refused(3, Refusal::Stopped)]);
     assert_eq!(rig.shard.poll_timeout(), None);
 }
+
+#[test]
+fn one_close_over_an_unknown_opcode_is_enough() {
+    let mut rig = Rig::new();
+    rig.active();
+    assert_eq!(rig.input(command(1, 99)), sent(1, 99));
+    rig.input(Input::PeerClosed { code: Some(4001) });
+    assert_eq!(rig.input(command(2, 99)), [refused(2, Refusal::UnknownOpcode { op: 99 })]);
+    assert_eq!(rig.input(command(3, 8)), [], "a known one waits for the next session");
+}
