@@ -6,7 +6,7 @@ mod support;
 use parking_lot::{Mutex, MutexGuard};
 use rateway::sim::Fault;
 
-use support::{Setup, Stage, let_pass, rabbitmqctl, wait_until};
+use support::{Message, Setup, Stage, eval, let_pass, rabbitmqctl, wait_for, wait_until};
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -25,7 +25,16 @@ impl Drop for Whole {
             rabbitmqctl(&["start_app"]);
             rabbitmqctl(&["set_vm_memory_high_watermark", "0.4"]);
         }
+        set_message_size(MESSAGE_SIZE_DEFAULT);
     }
+}
+
+/// RabbitMQ's own.
+const MESSAGE_SIZE_DEFAULT: u32 = 128 << 20;
+
+/// The largest message that channels take which are opened from now on.
+fn set_message_size(bytes: u32) {
+    eval(&format!("application:set_env(rabbit, max_message_size, {bytes})."));
 }
 
 fn dispatches(stage: &Stage) -> u64 {
@@ -126,4 +135,40 @@ fn a_blocked_broker_stops_reading_not_heartbeats() {
     let ledger = stage.sim.ledger();
     assert_eq!((ledger.connections, ledger.sessions.len()), (4, 4), "no shard was lost");
     assert!(stage.gateway.is_alive());
+}
+
+/// A message that the broker will never take: it alone is lost, which is told; everything around it arrives, in order.
+#[test]
+fn an_event_above_the_brokers_limit_stops_nothing_but_itself() {
+    let _whole = Whole::new();
+    set_message_size(100_000);
+    let stage = Setup::new("large", 2, 2).start();
+    stage.set_rate(1000.0);
+    stage.wait_dispatches(500);
+    let large = format!(r#"{{"long":"{}"}}"#, "x".repeat(150_000));
+    let lost = stage.emit(1, "SOMETHING_NEW_CREATE", &large);
+    let now = dispatches(&stage);
+    stage.wait_dispatches(now + 1000);
+    stage.set_rate(0.0);
+    let all = dispatches(&stage);
+    wait_for("all events but one", || {
+        let arrived = stage.worker.unique_events() as u64;
+        if arrived == all - 1 { Ok(()) } else { Err(format!("{arrived} of {all}")) }
+    });
+    for shard in 0..2 {
+        let events = stage.worker.find(|message| message.is_event() && message.shard_id() == shard);
+        let mut seqs: Vec<u64> = events.iter().map(Message::seq).collect();
+        let mut seen = std::collections::HashSet::new();
+        seqs.retain(|&seq| seen.insert(seq));
+        let last = *seqs.last().expect("events");
+        let wanted = (1..=last).filter(|&seq| shard != 1 || seq != lost);
+        assert!(seqs.iter().copied().eq(wanted), "shard {shard}: a hole or a disorder");
+    }
+    let gap =
+        wait_for("the announcement", || stage.worker.find(|message| message.key == "RATEWAY_GAP").pop());
+    let gap: serde_json::Value = serde_json::from_slice(&gap.body).expect("JSON");
+    assert_eq!(gap["shard_id"], 1, "{gap}");
+    assert!(gap["reason"].as_str().is_some_and(|reason| reason.contains(&lost.to_string())), "{gap}");
+    stage.assert_well_behaved();
+    assert_eq!(stage.sim.ledger().connections, 2, "the shards did not notice");
 }

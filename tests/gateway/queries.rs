@@ -80,6 +80,8 @@ fn bad_queries_are_answered_in_words_and_end_nothing() {
     assert_eq!(stage.worker.wait_answer("good").body.len(), 0);
     wait_until("the one answer", || !stage.worker.find(|message| message.key == "cache-answer").is_empty());
     assert_eq!(stage.worker.find(|message| message.key == "cache-answer").len(), 1, "bad ones have none");
-    assert_eq!(stage.gateway.count("ignored a cache query"), 2 * cases.len());
+    // Told, but a flood of bad queries is no flood of lines.
+    let told = stage.gateway.count("ignored a cache query");
+    assert!((1..2 * cases.len()).contains(&told), "{told} lines for {} bad queries", 2 * cases.len());
     stage.judge();
 }
