@@ -92,7 +92,7 @@ if [ -z "${DISCORD_TOKEN:-}" ] && [ -z "${DISCORD_TOKEN_FILE:-}" ]; then
     port=8481
     while answers 127.0.0.1 $port; do port=$((port + 1)); done
     say "no DISCORD_TOKEN: starting the Discord stand-in with $count shards on port $port"
-    begin "$rateway" sim --listen "127.0.0.1:$port" --shards "$count" --guilds 40 --members 20 --rate 20 --seed 1
+    begin "$rateway" sim --addr "127.0.0.1:$port" --shards "$count" --guilds 40 --members 20 --rate 20 --seed 1
     sim=$!
     until answers 127.0.0.1 $port; do
         kill -0 $sim 2>/dev/null || { say "the stand-in did not start"; exit 1; }
@@ -110,6 +110,7 @@ gateway=$!
 # The worker tells by itself when rateway's exchanges are there.
 begin /usr/bin/python3 examples/worker.py ${ONCE:+--once} "${shards[@]}"
 worker=$!
+[ ${#shards[@]} = 0 ] || say "shards come up one after another, 5 s apart: Discord allows no more"
 say "running; Ctrl-C stops it"
 
 status=0

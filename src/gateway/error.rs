@@ -33,25 +33,30 @@ pub enum Error {
     InvalidSession,
     /// READY that is no object, or lacks `session_id` or `resume_gateway_url`.
     Ready,
+    /// The same in a session that lives.
+    ReadyAgain,
 }
 
 impl Error {
     /// Every kind, for tests and metrics.
-    pub const ALL: [Error; 5] = [
+    pub const ALL: [Error; 6] = [
         Error::Envelope,
         Error::Hello,
         Error::HelloInterval { interval_ms: 0 },
         Error::InvalidSession,
         Error::Ready,
+        Error::ReadyAgain,
     ];
 
     /// What to do. The stream behind a broken payload is not read on, so the link ends in every case.
     pub const fn recovery(self) -> Recovery {
         match self {
             // What was lost or garbled is sent again after RESUME.
-            Error::Envelope | Error::Hello | Error::HelloInterval { .. } | Error::InvalidSession => {
-                Recovery::Resume
-            }
+            Error::Envelope
+            | Error::Hello
+            | Error::HelloInterval { .. }
+            | Error::InvalidSession
+            | Error::ReadyAgain => Recovery::Resume,
             // There is a session on Discord's side, but its id was not told: nothing to resume.
             Error::Ready => Recovery::Identify,
         }
@@ -65,6 +70,7 @@ impl Error {
             Error::HelloInterval { .. } => "hello_interval",
             Error::InvalidSession => "invalid_session",
             Error::Ready => "ready",
+            Error::ReadyAgain => "ready_again",
         }
     }
 }
@@ -88,6 +94,7 @@ impl fmt::Display for Error {
             }
             Error::InvalidSession => f.write_str("INVALID SESSION whose \"d\" is neither true nor false"),
             Error::Ready => f.write_str("READY without session_id or resume_gateway_url"),
+            Error::ReadyAgain => f.write_str("a second READY, without session_id or resume_gateway_url"),
         }
     }
 }
@@ -109,6 +116,7 @@ mod tests {
                 ("hello_interval", Recovery::Resume),
                 ("invalid_session", Recovery::Resume),
                 ("ready", Recovery::Identify),
+                ("ready_again", Recovery::Resume),
             ]
         );
     }

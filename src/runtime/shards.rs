@@ -160,7 +160,10 @@ impl Home {
 
     pub(super) fn log_change(&mut self, index: usize, from: State, to: State, cause: Option<Cause>) {
         let slot = &mut self.shards[index];
-        let detail = slot.last_error.take().unwrap_or_default();
+        // A change without a cause may come first in the same run; the words belong to the one that has a cause.
+        let detail =
+            cause.and_then(|cause| slot.last_error.take().filter(|words| *words != cause.to_string()));
+        let detail = detail.unwrap_or_default();
         let shard = slot.shard_id;
         let separator = if detail.is_empty() { "" } else { ": " };
         match (to, cause) {

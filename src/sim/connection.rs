@@ -434,7 +434,10 @@ impl Connection {
             }
         }
         let mut rest = tools.scratch.as_slice();
-        if let (Some(rng), Encoder::Zlib(_) | Encoder::ZlibAlone(_)) = (&mut tools.split, &self.encoder) {
+        if let (Some(rng), Encoder::Zlib(_) | Encoder::ZlibAlone(_)) = (&mut tools.split, &self.encoder)
+            // An empty payload may compress to nothing, which has no pieces.
+            && rest.len() > 4
+        {
             // Somewhere, and then within the last four bytes.
             let early = rng.below(rest.len() as u64) as usize;
             let late = rest.len() - 1 - rng.below(3) as usize;

@@ -1,38 +1,71 @@
 #!/usr/bin/env python3
 """A worker that writes down what it receives, with a client library that others wrote (pika).
 
-Binds one queue per cluster to every event name given and prints a JSON line per message: cluster, key, id,
-headers, properties and the body in base64. Reconnects for as long as it lives, so that a test may restart the
-broker under it. Lines on standard input are commands: {"cluster": 1, "key": "gateway", "headers": {..},
-"body": "..", "reply": true} publishes to rateway; an answer is printed as a line with "answer".
+Binds one durable queue per cluster to every routing key given and prints a JSON line per message. It comes back for as
+long as it lives, so that a test may restart the broker under it. Lines on standard input are orders:
+
+    {"publish": {"exchange": .., "key": .., "headers": {name: [type, value]}, "body": .., "reply": id or null}}
+    {"declare": {"queue": .., "durable": .., "arguments": {..}}}
+
+Bodies travel as Latin-1, a character per byte. Header types are AMQP's letters, in both directions: pika hides them, and
+rateway's contract names them. RATEWAY_WORKER_URI holds the broker's address, as an argument would show in `ps`.
 """
 import argparse
-import base64
 import json
+import os
 import queue
 import ssl
+import struct
 import sys
 import threading
 import time
 
 import pika
+import pika.data
+
+INTEGERS = {"b": ">b", "B": ">B", "s": ">h", "u": ">H", "I": ">i", "i": ">I", "l": ">q", "L": ">Q"}
+
+
+class Typed:
+    """A header's value with the letter of its type."""
+
+    def __init__(self, kind, value):
+        self.kind = kind
+        self.value = value
+
+
+def encode_value(pieces, value):
+    if not isinstance(value, Typed):
+        return encode_plain(pieces, value)
+    if value.kind in INTEGERS:
+        packed = value.kind.encode() + struct.pack(INTEGERS[value.kind], value.value)
+        pieces.append(packed)
+        return len(packed)
+    return encode_plain(pieces, value.value)
+
+
+def decode_value(encoded, offset):
+    kind = encoded[offset:offset + 1].decode("latin-1")
+    value, offset = decode_plain(encoded, offset)
+    return Typed(kind, value), offset
+
+
+encode_plain, pika.data.encode_value = pika.data.encode_value, encode_value
+decode_plain, pika.data.decode_value = pika.data.decode_value, decode_value
 
 arguments = argparse.ArgumentParser()
-arguments.add_argument("--uri", required=True)
 arguments.add_argument("--ca")
-arguments.add_argument("--clusters", type=int, nargs="+", default=[1])
-arguments.add_argument("--queue", required=True, help="prefix of the queue names")
-arguments.add_argument("--events", required=True, help="event names, separated by commas")
-arguments.add_argument("--answer-keys", default="", help="routing keys of cache answers, separated by commas")
+arguments.add_argument("--clusters", type=int, nargs="*", default=[])
+arguments.add_argument("--keys", required=True, help="routing keys, separated by commas")
 args = arguments.parse_args()
 
-commands = queue.Queue()
+orders = queue.Queue()
 
 
-def read_commands():
+def read_orders():
     for line in sys.stdin:
-        commands.put(json.loads(line))
-    commands.put(None)
+        orders.put(json.loads(line))
+    orders.put(None)
 
 
 def say(value):
@@ -40,68 +73,73 @@ def say(value):
     sys.stdout.flush()
 
 
-def headers_of(properties):
-    return {key: value for key, value in (properties.headers or {}).items()}
+def told(value):
+    return str(value.value) if isinstance(value.value, (bytes, Typed)) else value.value
+
+
+def on_message(cluster):
+    def write_down(channel, method, properties, body):
+        say({
+            "cluster": cluster,
+            "key": method.routing_key,
+            "redelivered": method.redelivered,
+            "message_id": properties.message_id,
+            "headers": {name: [value.kind, told(value)] for name, value in (properties.headers or {}).items()},
+            "app_id": properties.app_id,
+            "content_type": properties.content_type,
+            "delivery_mode": properties.delivery_mode,
+            "timestamp": properties.timestamp,
+            "correlation_id": properties.correlation_id,
+            "body": body.decode("latin-1"),
+        })
+        channel.basic_ack(method.delivery_tag)
+    return write_down
+
+
+def obey(connection, channel, replies, order):
+    if "declare" in order:
+        declare = order["declare"]
+        channel.queue_declare(declare["queue"], durable=declare["durable"], arguments=declare.get("arguments"))
+        say({"declared": declare["queue"]})
+        return
+    publish = order["publish"]
+    headers = {name: Typed(kind, value) for name, (kind, value) in publish["headers"].items()}
+    properties = pika.BasicProperties(headers=headers)
+    if publish.get("reply") is not None:
+        properties.reply_to = replies
+        properties.correlation_id = publish["reply"]
+    channel.basic_publish(publish["exchange"], publish["key"], publish["body"].encode("latin-1"), properties)
 
 
 def run():
-    parameters = pika.URLParameters(args.uri)
+    parameters = pika.URLParameters(os.environ["RATEWAY_WORKER_URI"])
     if args.ca:
         parameters.ssl_options = pika.SSLOptions(ssl.create_default_context(cafile=args.ca), "localhost")
     connection = pika.BlockingConnection(parameters)
     channel = connection.channel()
-    channel.basic_qos(prefetch_count=2000)
-    reply_queue = channel.queue_declare("", exclusive=True).method.queue
-
-    def on_answer(_channel, method, properties, body):
-        say({
-            "answer": body.decode(),
-            "correlation_id": properties.correlation_id,
-            "headers": headers_of(properties),
-        })
-
-    channel.basic_consume(reply_queue, on_answer, auto_ack=True)
+    channel.basic_qos(prefetch_count=1000)
+    replies = channel.queue_declare("", exclusive=True).method.queue
+    channel.basic_consume(replies, on_message(0))
     for cluster in args.clusters:
-        exchange = f"rateway-{cluster}"
+        exchange, name = f"rateway-{cluster}", f"worker-{cluster}"
         # The same declaration as rateway's: it must not matter who comes first.
         channel.exchange_declare(exchange, "direct", durable=True)
-        name = f"{args.queue}-{cluster}"
-        channel.queue_declare(name, durable=True, arguments={"x-expires": 600000})
-        for event in filter(None, args.events.split(",") + args.answer_keys.split(",")):
-            channel.queue_bind(name, exchange, event)
-
-        def on_message(channel, method, properties, body, cluster=cluster):
-            say({
-                "cluster": cluster,
-                "key": method.routing_key,
-                "id": properties.message_id,
-                "headers": headers_of(properties),
-                "app_id": properties.app_id,
-                "content_type": properties.content_type,
-                "delivery_mode": properties.delivery_mode,
-                "timestamp": properties.timestamp,
-                "correlation_id": properties.correlation_id,
-                "body": base64.b64encode(body).decode(),
-            })
-            channel.basic_ack(method.delivery_tag)
-
-        channel.basic_consume(name, on_message)
+        channel.queue_declare(name, durable=True)
+        for key in args.keys.split(","):
+            channel.queue_bind(name, exchange, key)
+        channel.basic_consume(name, on_message(cluster))
     say({"ready": True})
     while True:
-        connection.process_data_events(time_limit=0.05)
-        while not commands.empty():
-            command = commands.get()
-            if command is None:
+        connection.process_data_events(time_limit=0.02)
+        while not orders.empty():
+            order = orders.get()
+            if order is None:
                 connection.close()
                 return
-            properties = pika.BasicProperties(headers=command.get("headers"))
-            if command.get("reply"):
-                properties.reply_to = reply_queue
-                properties.correlation_id = command.get("correlation_id", "c1")
-            channel.basic_publish(f"rateway-{command['cluster']}", command["key"], command["body"], properties)
+            obey(connection, channel, replies, order)
 
 
-threading.Thread(target=read_commands, daemon=True).start()
+threading.Thread(target=read_orders, daemon=True).start()
 while True:
     try:
         run()

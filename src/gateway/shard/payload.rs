@@ -155,7 +155,9 @@ impl Shard {
         if matches!(self.state, State::AwaitingHello | State::AwaitingPermit) {
             return Ok(Route::Ignored);
         }
-        let ready = Ready::parse(envelope.d(payload)).ok_or(Error::Ready)?;
+        let Some(ready) = Ready::parse(envelope.d(payload)) else {
+            return Err(if self.session.is_some() { Error::ReadyAgain } else { Error::Ready });
+        };
         let resume_url = session::resume_url(&ready.resume_gateway_url, self.options.allow_plain);
         let session_hash = session::session_hash(&ready.session_id);
         let mut seen = false;

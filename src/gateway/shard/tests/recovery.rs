@@ -159,6 +159,13 @@ fn bad_control_payloads_are_errors() {
     assert_eq!(rig.route(r#"{"op":0,"s":1,"t":"READY","d":{"session_id":"x"}}"#), Err(Error::Ready));
     rig.input(Input::LinkLost { cause: Cause::Payload(Error::Ready) });
     assert_eq!(after(&rig), (State::Disconnected { attempt: 1 }, false));
+
+    // Where a session lives, nobody asked for a READY: a broken one is no reason to give the session up.
+    let mut rig = Rig::new();
+    rig.settled();
+    assert_eq!(rig.route(r#"{"op":0,"s":2,"t":"READY","d":{"session_id":null}}"#), Err(Error::ReadyAgain));
+    rig.input(Input::LinkLost { cause: Cause::Payload(Error::ReadyAgain) });
+    assert_eq!(after(&rig), (State::Disconnected { attempt: 1 }, true));
 }
 
 #[test]
