@@ -138,7 +138,7 @@ fn a_flood_of_requests_is_coalesced_and_stops_no_schedule() {
     for _ in 0..1000 {
         sent += rig.payload(r#"{"op":1}"#).len();
     }
-    // IDENTIFY stands in the window too, and six places are kept: a heartbeat of this interval, and five.
+    // Room is kept for the heartbeats of this interval, and for five payloads more.
     assert_eq!(sent, 113);
     let start = rig.now;
     let mut heartbeats = 0;
