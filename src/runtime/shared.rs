@@ -62,6 +62,10 @@ pub struct Shared {
 /// long as a connection takes; more would hold connections that Discord sees waiting.
 const ROUNDS_AHEAD: u32 = 2;
 
+/// How far apart the rounds that connect at once begin, so that shards ask for their permits in the order in which
+/// Discord wants buckets to go, although clusters live on several threads.
+const ROUND_STAGGER: Duration = Duration::from_millis(300);
+
 impl Shared {
     /// The clusters whose sockets live on `thread`.
     pub fn clusters_of(&self, thread: usize) -> impl Iterator<Item = (usize, &ClusterPlan)> {
@@ -89,7 +93,7 @@ impl Shared {
             .map(|cluster| (cluster.shards.end.min(shard_id)).saturating_sub(cluster.shards.start))
             .sum();
         let round = before / self.max_concurrency.max(1);
-        self.identify_spacing * round.saturating_sub(ROUNDS_AHEAD)
+        self.identify_spacing * round.saturating_sub(ROUNDS_AHEAD) + ROUND_STAGGER * round.min(ROUNDS_AHEAD)
     }
 
     /// Ends the process with an error; the first one is told.
