@@ -1,5 +1,5 @@
 //! Counts allocations on the way from a socket's bytes to an envelope: none per event once a connection is warm.
-//! With TLS, rustls allocates one vector per record; that is counted too, so that more would be seen.
+//! Plain WebSocket only: with TLS, rustls allocates one vector per record.
 
 use rateway::base::Buf;
 use rateway::gateway::envelope;

@@ -15,9 +15,9 @@ use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use zstd_safe::zstd_sys::ZSTD_EndDirective::ZSTD_e_flush;
 use zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer};
 
-use super::deflate::Deflate;
-use super::recording::{Compression, Played, Player, frame_head};
+use super::recording::{Compression, LEVEL, Played, Player, frame_head};
 use crate::base::Rng;
+use crate::base::deflate::Deflate;
 
 /// Frame bytes up to which a connection's output is filled: a few socket buffers' worth.
 pub(super) const OUT_HIGH: usize = 128 * 1024;
@@ -55,7 +55,7 @@ pub(super) struct Tools {
 
 impl Tools {
     pub fn new() -> io::Result<Tools> {
-        Ok(Tools { alone: Deflate::raw()?, scratch: Vec::new(), split: None })
+        Ok(Tools { alone: Deflate::raw(LEVEL)?, scratch: Vec::new(), split: None })
     }
 }
 
@@ -327,7 +327,7 @@ impl Connection {
         self.encoder = match compression {
             Compression::None => Encoder::Plain,
             Compression::Zlib if plays => Encoder::ZlibAlone(false),
-            Compression::Zlib => Encoder::Zlib(Deflate::zlib()?),
+            Compression::Zlib => Encoder::Zlib(Deflate::zlib(LEVEL)?),
             Compression::Zstd => {
                 let mut context = CCtx::create();
                 // Small tables when much is to be compressed; else a window as Discord's.
@@ -407,7 +407,7 @@ impl Connection {
             Encoder::Plain => {
                 if self.compress_payloads
                     && payload.len() > 1024
-                    && let Ok(mut deflate) = Deflate::zlib()
+                    && let Ok(mut deflate) = Deflate::zlib(LEVEL)
                 {
                     deflate.compress(payload, &mut tools.scratch);
                     frame_head(2, tools.scratch.len(), &mut self.out);

@@ -22,7 +22,6 @@ mod cli;
 mod clock;
 mod commands;
 mod connection;
-mod deflate;
 mod discord;
 mod event_loop;
 mod events;

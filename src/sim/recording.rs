@@ -21,8 +21,10 @@
 use std::io;
 use std::sync::Arc;
 
-use super::deflate::Deflate;
+use crate::base::deflate::Deflate;
 
+/// The level of zlib's compression, as far as one can tell from what Discord sends.
+pub(super) const LEVEL: i32 = 6;
 /// Messages between two entries.
 const ENTRY_SPACING: usize = 64;
 /// The window of deflate and the longest match that might start before it.
@@ -121,7 +123,7 @@ impl Recording {
 
     fn deflate(&mut self) -> io::Result<()> {
         let count = self.texts.len();
-        let mut deflate = Deflate::raw()?;
+        let mut deflate = Deflate::raw(LEVEL)?;
         for n in 0..2 * count {
             let piece = self.record(&mut deflate, n % count);
             if n < count {
@@ -285,9 +287,9 @@ impl Player {
 
 #[cfg(test)]
 mod tests {
-    use super::super::deflate::Inflate;
     use super::*;
     use crate::base::Rng;
+    use crate::base::deflate::Inflate;
     use crate::sim::{Discord, Options};
 
     #[allow(clippy::disallowed_methods)] // Nothing depends on the value.
@@ -331,7 +333,7 @@ mod tests {
         let recording = recording(Compression::Zlib);
         let count = recording.texts.len() as u64;
         for start in [0, 1, 63, 64, 65, count - 1, count / 2, 3 * count + 77, 4_294_967_290] {
-            let (mut inflate, mut alone) = (Inflate::new(), Deflate::raw().unwrap());
+            let (mut inflate, mut alone) = (Inflate::new(), Deflate::raw(LEVEL).unwrap());
             inflate.inflate(&[0x78, 0x9c]).unwrap();
             let mut player = Player::new(recording.clone());
             for seq in start..start + 3 * count {
@@ -347,7 +349,7 @@ mod tests {
         println!("RATEWAY_SEED={seed}");
         let mut rng = Rng::new(seed);
         let recording = recording(Compression::Zlib);
-        let (mut inflate, mut alone) = (Inflate::new(), Deflate::raw().unwrap());
+        let (mut inflate, mut alone) = (Inflate::new(), Deflate::raw(LEVEL).unwrap());
         inflate.inflate(&[0x78, 0x9c]).unwrap();
         let mut player = Player::new(recording);
         let mut seq = 1;
@@ -372,7 +374,7 @@ mod tests {
         let recording = recording(Compression::Zlib);
         let count = recording.texts.len() as u64;
         let mut player = Player::new(recording.clone());
-        let (mut inflate, mut alone) = (Inflate::new(), Deflate::raw().unwrap());
+        let (mut inflate, mut alone) = (Inflate::new(), Deflate::raw(LEVEL).unwrap());
         inflate.inflate(&[0x78, 0x9c]).unwrap();
         let sizes: usize = (0..count).map(|seq| check(&mut player, &mut inflate, &mut alone, seq)).sum();
         let mut single = 0;

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 use zstd_safe::{DCtx, InBuffer, OutBuffer};
 
-use super::deflate::Inflate;
 use super::recording::Compression;
 use super::*;
+use crate::base::deflate::Inflate;
 
 trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}

@@ -1,6 +1,6 @@
-//! Deflate with flushes and window control, as `zlib-stream` and recordings need it.
+//! Deflate with flushes and window control (RFC 1950, RFC 1951), as senders of `zlib-stream` need it.
 //!
-//! The only `unsafe` of the stand-in: calls into zlib-ng.
+//! A gateway never sends compressed data: this serves the stand-in, tests and benches. Calls into zlib-ng.
 
 use std::ffi::c_int;
 use std::io;
@@ -13,8 +13,8 @@ use libz_ng_sys as z;
 /// `avail_out` above six or the marker may be repeated).
 const FLUSH_SPARE: usize = 64;
 
-/// A deflate stream. Level 6 and a 32 KiB window, as Discord's.
-pub(super) struct Deflate {
+/// A deflate stream with a 32 KiB window, as Discord's.
+pub struct Deflate {
     // Invariant: initialised by deflateInit2 in `new`, ended only in `drop`. Boxed, for zlib keeps its address.
     stream: Box<MaybeUninit<z::z_stream>>,
 }
@@ -23,17 +23,23 @@ pub(super) struct Deflate {
 unsafe impl Send for Deflate {}
 
 impl Deflate {
-    /// A stream with the zlib header (RFC 1950).
-    pub fn zlib() -> io::Result<Deflate> {
-        Deflate::new(15)
+    /// A stream with the zlib header (RFC 1950), at a level from 1 (fast) to 9.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub fn zlib(level: i32) -> io::Result<Deflate> {
+        Deflate::new(level, 15)
     }
 
-    /// A stream without header (RFC 1951).
-    pub fn raw() -> io::Result<Deflate> {
-        Deflate::new(-15)
+    /// A stream without header (RFC 1951), at a level from 1 (fast) to 9.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub fn raw(level: i32) -> io::Result<Deflate> {
+        Deflate::new(level, -15)
     }
 
-    fn new(window_bits: c_int) -> io::Result<Deflate> {
+    fn new(level: i32, window_bits: c_int) -> io::Result<Deflate> {
         // Zeroed fields ask zlib for its own allocator and are otherwise set before each use.
         let mut stream = Box::new(MaybeUninit::<z::z_stream>::zeroed());
         // SAFETY: the pointer is valid for a z_stream and all fields are zero, as deflateInit2 requires; it is
@@ -41,7 +47,7 @@ impl Deflate {
         let code = unsafe {
             z::deflateInit2_(
                 stream.as_mut_ptr(),
-                6,
+                level,
                 z::Z_DEFLATED,
                 window_bits,
                 8,
@@ -112,7 +118,7 @@ impl Drop for Deflate {
 
 /// The receiving side, for tests.
 #[cfg(test)]
-pub(super) struct Inflate {
+pub(crate) struct Inflate {
     stream: Box<MaybeUninit<z::z_stream>>,
 }
 
@@ -167,7 +173,7 @@ mod tests {
 
     #[test]
     fn messages_share_a_window_and_end_in_the_suffix() {
-        let (mut deflate, mut inflate) = (Deflate::zlib().unwrap(), Inflate::new());
+        let (mut deflate, mut inflate) = (Deflate::zlib(6).unwrap(), Inflate::new());
         let text = b"{\"t\":\"MESSAGE_CREATE\",\"content\":\"the raid starts at eight\"}";
         let mut sizes = Vec::new();
         for _ in 0..3 {
@@ -186,7 +192,7 @@ mod tests {
 
     #[test]
     fn nothing_after_a_flush_is_no_bytes() {
-        let (mut deflate, mut inflate) = (Deflate::zlib().unwrap(), Inflate::new());
+        let (mut deflate, mut inflate) = (Deflate::zlib(6).unwrap(), Inflate::new());
         let (mut first, mut nothing, mut second) = (Vec::new(), Vec::new(), Vec::new());
         deflate.compress(b"first", &mut first);
         deflate.compress(b"", &mut nothing);
