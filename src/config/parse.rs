@@ -97,7 +97,7 @@ pub(super) fn token(text: &str) -> Parsed<Secret> {
 
 /// One URI or more. The value holds a password: what is wrong is told without its text.
 pub(super) fn amqp_uris(text: &str) -> Parsed<Vec<Uri>> {
-    Uri::parse_list(text).map_err(|error| error.to_string())
+    Uri::parse_list(text).map_err(|error| format!("a value that cannot be used: {error}"))
 }
 
 enum HostFault {

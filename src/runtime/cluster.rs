@@ -28,6 +28,9 @@ const READ_BYTES: usize = 64 * 1024;
 /// How many control bytes (acknowledgements, answers, heartbeats) wait for a socket before the client keeps more.
 const CONTROL_BYTES_MAX: usize = 64 * 1024;
 
+/// How often a broker that stays away is mentioned.
+const TELL_INTERVAL: Duration = Duration::from_secs(60);
+
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_CAP: Duration = Duration::from_secs(15);
 
@@ -97,6 +100,8 @@ pub struct Cluster {
     pub frame_max: u32,
     /// Declare the incoming queue durable: the broker refused a transient one.
     pub queue_durable: bool,
+    /// When a lost link was last told of, since it was up.
+    pub told_at: Option<Instant>,
     /// How often the link was lost.
     pub links_lost: u64,
     uris: Arc<[Uri]>,
@@ -134,6 +139,7 @@ impl Cluster {
             started: false,
             frame_max: FRAME_MAX_DEFAULT,
             queue_durable: false,
+            told_at: None,
             links_lost: 0,
             uris,
             uri: 0,
@@ -155,6 +161,16 @@ impl Cluster {
         wait
     }
 
+    /// Whether a lost link is worth a line: the first of a row, then one a minute. A hundred clusters may wait for
+    /// the same broker.
+    pub fn tells_loss(&mut self, now: Instant) -> bool {
+        let tells = self.told_at.is_none_or(|at| now.saturating_duration_since(at) >= TELL_INTERVAL);
+        if tells {
+            self.told_at = Some(now);
+        }
+        tells
+    }
+
     /// Drops the link and takes `next` in its place.
     pub fn drop_link(&mut self, next: Link) {
         self.link = next;
@@ -168,6 +184,7 @@ impl Cluster {
         self.outbox.rewind();
         self.frame_max = frame_max;
         self.publish_ready = true;
+        self.told_at = None;
         self.backoff.reset();
     }
 

@@ -40,13 +40,18 @@ impl Home {
         let uri = cluster.uri().to_string();
         // What only the operator can mend is tried again slowly, and said loudly.
         let hopeless = matches!(error, LinkError::Amqp(error) if error.consequence().recovery == amqp::Recovery::Operator);
-        let level = if hopeless { log::Level::Error } else { log::Level::Warn };
+        let level = match cluster.tells_loss(reactor.turn.now) {
+            true if hopeless => log::Level::Error,
+            true => log::Level::Warn,
+            false => log::Level::Debug,
+        };
         let wait = cluster.lose_link(reactor.turn.now, if hopeless { OPERATOR_WAIT } else { Duration::ZERO });
         let waiting = cluster.outbox.unconfirmed();
         log::log!(
             level,
             cluster = cluster.number;
-            "broker {uri}: {error}; {waiting} events wait for it, trying again in {} ms", wait.as_millis()
+            "broker {uri}: {error}; {waiting} events wait for it, trying again in {} ms and from then on",
+            wait.as_millis()
         );
         self.arm_cluster(reactor, index);
     }
