@@ -215,7 +215,9 @@ impl Client {
         let reply = ChannelReplyCode::from_code(code);
         match step {
             Step::AwaitExchange
-                if reply == Some(ChannelReplyCode::PreconditionFailed) && !self.topology.exchange_passive =>
+                if reply == Some(ChannelReplyCode::PreconditionFailed)
+                    && !self.topology.exchange_passive
+                    && !routes_otherwise(&text) =>
             {
                 self.topology.exchange_passive = true;
                 self.notice_other_flags("exchange", &text);
@@ -392,4 +394,10 @@ fn request(options: &Options, topology: &Topology, number: u16, step: Step, out:
 
 fn write_close_ok(out: &mut Vec<u8>, number: u16) {
     method::write(out, number, AMQPClass::Channel(channel::AMQPMethod::CloseOk(channel::CloseOk {})));
+}
+
+/// Whether an exchange that exists is of a type that does not route by the event's name: a fanout, say, would bring
+/// every event back on the consumer's queue. A topic exchange takes the same keys to the same queues.
+fn routes_otherwise(text: &str) -> bool {
+    text.contains("'type'") && text.contains("current is") && !text.contains("current is 'topic'")
 }

@@ -279,6 +279,27 @@ fn what_exists_with_other_flags_is_used_as_it_is() {
 }
 
 #[test]
+fn an_exchange_that_routes_otherwise_is_not_used() {
+    let close = |kind: &str| {
+        let mut script = Script::connected(options());
+        script.say(open_ok(C2));
+        script.written();
+        let text = format!(
+            "PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'rateway-1' in vhost '/': received 'direct' \
+             but current is '{kind}'"
+        );
+        script.try_say(&[close_channel(C2, 406, &text)])
+    };
+    assert!(close("topic").is_ok());
+    for kind in ["fanout", "headers", "x-consistent-hash"] {
+        let error = close(kind).unwrap_err();
+        assert!(matches!(error, Error::TopologyRefused { code: 406, .. }));
+        assert_eq!(error.consequence().recovery, Recovery::Operator);
+        assert!(error.to_string().contains(kind), "{error}");
+    }
+}
+
+#[test]
 fn no_way_of_declaring_is_tried_twice() {
     // 406, then not found: it vanished, or the 406 meant the request itself. Durable is left to try, then nothing.
     let mut script = Script::connected(options());
