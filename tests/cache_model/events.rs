@@ -250,11 +250,11 @@ impl Step<'_> {
         for member in members.iter().filter_map(Value::as_object) {
             self.put_member(guild, member, None, true);
         }
-        for presence in presences.iter().filter_map(Value::as_object) {
-            self.put_presence(guild, presence);
-        }
         for state in voice.iter().filter_map(Value::as_object) {
             let _ = self.put_voice_state(guild, state);
+        }
+        for presence in presences.iter().filter_map(Value::as_object) {
+            self.put_presence(guild, presence);
         }
         Some(())
     }
@@ -487,7 +487,10 @@ impl Step<'_> {
             if let Some(member) = object(member, "member") {
                 self.put_member(guild, member, None, false);
             }
-            if let Some(presence) = object(member, "presence").filter(|_| self.knows(guild)) {
+        }
+        // After all members, so that what a presence says of a user does not depend on the order of the list.
+        for presence in added.iter().filter_map(|member| object(member.as_object()?, "presence")) {
+            if self.knows(guild) {
                 self.put_presence(guild, presence);
             }
         }
@@ -544,7 +547,8 @@ impl Step<'_> {
         for member in members.iter().filter_map(Value::as_object) {
             self.put_member(guild, member, None, true);
         }
-        for presence in presences.iter().filter_map(Value::as_object) {
+        let known = self.knows(guild);
+        for presence in presences.iter().filter_map(Value::as_object).filter(|_| known) {
             self.put_presence(guild, presence);
         }
         Some(())
@@ -595,11 +599,11 @@ impl Step<'_> {
 
     fn interaction(&mut self, d: &Object) -> Option<()> {
         let guild = maybe_id(d, "guild_id")?;
-        if let Some(user) = object(d, "user") {
-            self.put_user(user);
-        }
         if let (Some(guild), Some(member)) = (guild, object(d, "member")) {
             self.put_member(guild, &without(member, &["permissions"]), None, false);
+        }
+        if let Some(user) = object(d, "user") {
+            self.put_user(user);
         }
         let resolved = object(d, "data").and_then(|data| object(data, "resolved"));
         let each = |key: &str| resolved.and_then(|r| object(r, key)).into_iter().flatten();

@@ -4,9 +4,11 @@
 #![allow(dead_code, reason = "some of it waits for the cache")]
 
 mod events;
+mod generator;
 mod invariants;
 mod messages;
 mod oracle;
 mod queries;
+mod seeds;
 mod semantics;
 mod story;

@@ -16,7 +16,8 @@
 //! 4. A guild is known from READY, GUILD_CREATE or an outage on. What belongs to an unknown guild is not kept (its
 //!    GUILD_CREATE brings everything anyway, and nothing would ever remove it); that is no refusal.
 //! 5. An id names one entity of its kind in a partition. Arriving under another guild it moves: the old one goes with
-//!    its cascade. A channel that turns from thread to channel or back, too. An update or delete that names another
+//!    its cascade. A channel that turns from thread to channel or back loses its messages and thread members, no
+//!    more. An update or delete that names another
 //!    guild than the entity's is ignored.
 //! 6. `kinds` decides what is held. Guilds are known even if their kind is not held. Users are held if users or
 //!    members are (a member's answer has its user inside), and `User` answers only if users are.
@@ -50,6 +51,7 @@
 //! 20. A user is kept while a member, a private channel's `recipients` or the bot itself refers to it. Full objects
 //!    (`username` is a string) merge by key: from members, message authors and mentions, recipients, interactions,
 //!    READY, USER_UPDATE. Not from webhooks' authors, bans, creators of emojis, stickers, sounds or events.
+//!    Within one event members come first, then users, then presences.
 //! 21. A presence's user merges present keys into a cached user, if they have their documented type. The presence
 //!    keeps `user.id` only. A presence `offline` is deleted. Presences and voice states need no cached member.
 //! 22. A voice state's boolean `deaf` and `mute` are copied onto the cached member, also when it leaves.
@@ -484,8 +486,10 @@ impl Step<'_> {
             return;
         }
         if let Some(old) = self.p.channels.get(&channel_id) {
-            if (old.guild, old.is_thread()) != (new.guild, new.is_thread()) {
+            if old.guild != new.guild {
                 self.drop_channel(old.guild, channel_id);
+            } else if old.is_thread() != new.is_thread() {
+                self.drop_thread(channel_id);
             } else {
                 keep(&mut new.object, &old.object, kept);
             }
@@ -495,7 +499,7 @@ impl Step<'_> {
         }
         let archived = object(&new.object, "thread_metadata").and_then(|m| m.get("archived"));
         if new.is_thread() && archived == Some(&Value::Bool(true)) {
-            self.drop_channel(guild, channel_id);
+            self.drop_thread(channel_id);
         } else if self.holds(new.kind()) {
             self.refer_to_recipients(channel_id, &new);
             self.p.channels.insert(channel_id, new);
