@@ -347,9 +347,8 @@ impl Step<'_> {
 
     fn channel_delete(&mut self, d: &Object) -> Option<()> {
         let channel = id(d, "id")?;
-        match self.place_of(d, channel)? {
-            Some(guild) => self.drop_channel(guild, channel),
-            None => {}
+        if let Some(guild) = self.place_of(d, channel)? {
+            self.drop_channel(guild, channel);
         }
         Some(())
     }
