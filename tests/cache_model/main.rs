@@ -1,0 +1,14 @@
+//! The cache's model test: an oracle in plain maps, checked by itself; later the real cache runs beside it.
+
+#![allow(missing_docs, reason = "test support")]
+#![allow(dead_code, reason = "some of it waits for the cache")]
+
+mod events;
+mod generator;
+mod invariants;
+mod messages;
+mod oracle;
+mod queries;
+mod seeds;
+mod semantics;
+mod story;
