@@ -81,6 +81,10 @@ impl Home for Feeder {
         false
     }
 
+    fn has_unread(&self) -> bool {
+        false
+    }
+
     fn on_task(
         &mut self,
         reactor: &mut Reactor<ShardTask, Message>,

@@ -73,7 +73,8 @@ fn gateway(file: Option<PathBuf>, end_sessions: bool) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error}");
-            ExitCode::FAILURE
+            // Settings that do not fit what Discord says are settings that are wrong.
+            if matches!(error, runtime::Error::Plan(_)) { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }

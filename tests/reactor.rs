@@ -75,6 +75,10 @@ impl Home for Yard {
         false
     }
 
+    fn has_unread(&self) -> bool {
+        false
+    }
+
     fn on_task(
         &mut self,
         reactor: &mut Reactor<Counting, Self::Message>,

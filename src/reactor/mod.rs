@@ -74,6 +74,9 @@ pub trait Home: Sized {
         task: Box<Self::Task>,
         outcome: Outcome,
     );
+    /// Whether something was found readable after [`Home::fill`]. Its edge is past: unless the thread looks again by
+    /// itself, nothing will tell of it.
+    fn has_unread(&self) -> bool;
     /// The turn ends: write what waits, gathered. Returns whether the thread goes on.
     fn flush(&mut self, reactor: &mut Reactor<Self::Task, Self::Message>) -> bool;
 }
@@ -192,8 +195,9 @@ pub fn run<H: Home>(mut reactor: Reactor<H::Task, H::Message>, mut home: H) -> i
         if !home.flush(&mut reactor) {
             return Ok(());
         }
-        // Flushing may have spawned: a full outbox that drained lets its shards go on.
-        work_left |= !reactor.deque.is_empty();
+        // Flushing may have spawned: a full outbox that drained lets its shards go on. And a task that came back may
+        // have left its socket unread.
+        work_left |= !reactor.deque.is_empty() || home.has_unread();
     }
 }
 

@@ -387,6 +387,16 @@ impl Outbox {
 
     /// Gives the first unconfirmed publish an entry of its own at the front.
     fn split_first(&mut self) {
+        // Confirmed as a whole, and reported: there are no bytes of it that a write could get past.
+        while self
+            .entries
+            .front()
+            .is_some_and(|entry| entry.batch.records.iter().all(|record| record.confirmed))
+        {
+            let Some(entry) = self.entries.pop_front() else { break };
+            self.memory_bytes -= entry.batch.memory_bytes();
+            self.put_spare(entry.batch);
+        }
         let Some(entry) = self.entries.front_mut() else { return };
         let Some(at) = entry.batch.records.iter().position(|record| !record.confirmed) else { return };
         if entry.batch.records.len() == 1 {

@@ -177,6 +177,16 @@ impl ShardTask {
         }
     }
 
+    /// The gap that workers have not been told of, for a task that takes this one's place.
+    pub fn take_gap(&mut self) -> Option<Gap> {
+        self.gap.take()
+    }
+
+    /// Takes a gap over, to be told behind the next READY.
+    pub fn put_gap(&mut self, gap: Option<Gap>) {
+        self.gap = gap;
+    }
+
     /// Remembers that events are being lost. Of several sessions in a row the first tells where it began.
     fn begin_gap(&mut self, lost: &SessionLost) {
         if self.gap.is_none() {

@@ -100,8 +100,8 @@ pub struct Cluster {
     pub frame_max: u32,
     /// Declare the incoming queue durable: the broker refused a transient one.
     pub queue_durable: bool,
-    /// When a lost link was last told of, since it was up.
-    pub told_at: Option<Instant>,
+    /// When a lost link was last told of, since it was up, and whether as one that only the operator can mend.
+    pub told_at: Option<(Instant, bool)>,
     /// How often the link was lost.
     pub links_lost: u64,
     uris: Arc<[Uri]>,
@@ -163,10 +163,15 @@ impl Cluster {
 
     /// Whether a lost link is worth a line: the first of a row, then one a minute. A hundred clusters may wait for
     /// the same broker.
-    pub fn tells_loss(&mut self, now: Instant) -> bool {
-        let tells = self.told_at.is_none_or(|at| now.saturating_duration_since(at) >= TELL_INTERVAL);
+    ///
+    /// A cause that only the operator can mend (`hopeless`) is told even if another was a moment ago.
+    pub fn tells_loss(&mut self, now: Instant, hopeless: bool) -> bool {
+        let due = |(at, told): (Instant, bool)| {
+            now.saturating_duration_since(at) >= TELL_INTERVAL || (hopeless && !told)
+        };
+        let tells = self.told_at.is_none_or(due);
         if tells {
-            self.told_at = Some(now);
+            self.told_at = Some((now, hopeless));
         }
         tells
     }

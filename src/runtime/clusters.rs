@@ -40,7 +40,7 @@ impl Home {
         let uri = cluster.uri().to_string();
         // What only the operator can mend is tried again slowly, and said loudly.
         let hopeless = matches!(error, LinkError::Amqp(error) if error.consequence().recovery == amqp::Recovery::Operator);
-        let level = match cluster.tells_loss(reactor.turn.now) {
+        let level = match cluster.tells_loss(reactor.turn.now, hopeless) {
             true if hopeless => log::Level::Error,
             true => log::Level::Warn,
             false => log::Level::Debug,

@@ -47,8 +47,8 @@ pub(super) const WINDOWS_PER_TURN: usize = 32;
 /// How often the state of things is logged.
 const STATUS_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long a stopping shard may take to say goodbye; its machine's own close timeout is shorter.
-const GOODBYE_TIMEOUT: Duration = Duration::from_secs(8);
+/// The shortest stop: close frames go out in its first turn, and shards that are away come home for it.
+const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Timers of the thread itself.
 const TIMER_STATUS: usize = 0;
@@ -364,6 +364,10 @@ impl reactor::Home for Home {
         !self.readable_clusters.is_empty() || !self.readable.is_empty()
     }
 
+    fn has_unread(&self) -> bool {
+        !self.readable.is_empty() || !self.readable_clusters.is_empty()
+    }
+
     fn on_task(&mut self, reactor: &mut Reactor, mut task: Box<ShardTask>, outcome: Outcome) {
         if outcome == Outcome::Panicked {
             task = self.replace_spoilt(reactor, *task);
@@ -384,6 +388,9 @@ impl reactor::Home for Home {
             if let Err(error) = self.clusters[index].flush(|progress| note_progress(shards, progress)) {
                 self.link_lost(reactor, index, &LinkError::Io(error));
             }
+            // Marks of repeats may have filled the outbox, and what was confirmed may have made room.
+            self.pause_or_go_on(reactor, index);
+            self.spawn_deferred(reactor, index);
             // It was not read while too much waited to be written to it.
             if matches!(&self.clusters[index].link, cluster::Link::Up(up) if up.wants_read()) {
                 self.readable_cluster(index);

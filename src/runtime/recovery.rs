@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::gateway::shard::{Input, Output, Shard};
 use crate::gateway::{Refusal, Session};
+use crate::relay::gap::Gap;
 use crate::relay::{Batch, ShardTask, TaskInput};
 
 use super::home::{Home, Reactor};
@@ -37,6 +38,15 @@ impl Home {
             let same = session.hash() == hash && slot.panics <= SESSIONS_SAVED_MAX;
             same.then(|| Session::restore(session.id().clone(), url, session.shard_count(), seq))
         });
+        let mut gap = spoilt.take_gap();
+        if let (None, Some(lost), None) = (&session, spoilt.shard.session(), &gap) {
+            gap = Some(Gap {
+                session_hash: lost.hash(),
+                last_seq: slot.published.filter(|(hash, _)| *hash == lost.hash()).map_or(0, |(_, seq)| seq),
+                from_ms: reactor.turn.wall_ms,
+                reason: "a bug in rateway broke the session's state".to_owned(),
+            });
+        }
         slot.inputs.clear();
         slot.drop_link(reactor.registry());
         if self.clusters[slot.cluster].paused {
@@ -47,8 +57,11 @@ impl Home {
         }
         // The queue may hold a wish of the old machine, or be waiting for word of its IDENTIFY.
         for effect in &spoilt.effects {
-            if let Output::WantPermit { ticket } = effect {
-                self.tell_permits(reactor, Wish::Cancel(*ticket));
+            match effect {
+                Output::WantPermit { ticket } => self.tell_permits(reactor, Wish::Cancel(*ticket)),
+                // An IDENTIFY may have gone out: its slot is spent.
+                Output::PermitUsed { ticket } => self.tell_permits(reactor, Wish::Used(*ticket)),
+                _ => {}
             }
         }
         if let Some(ticket) = spoilt.shard.permit() {
@@ -63,6 +76,7 @@ impl Home {
         let mut task =
             ShardTask::new(self.thread, index, shard, spoilt.framing.clone(), task_options, reactor.turn);
         task.batch = batch;
+        task.put_gap(gap);
         Box::new(task)
     }
 }

@@ -51,7 +51,8 @@ impl Home {
             slot.reserved_bytes = bytes;
         }
         if let Some(mut task) = slot.task.take() {
-            task.batch_bytes_max = slot.reserved_bytes;
+            // While paused nothing is promised, and what may be read then publishes nothing.
+            task.batch_bytes_max = slot.reserved_bytes.max(1);
             if task.batch.bytes.capacity() == 0 {
                 task.batch = cluster.outbox.take_spare();
             }
