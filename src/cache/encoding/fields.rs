@@ -116,9 +116,7 @@ impl<'a> Field<'a> {
     /// Damage; `out` is then as before.
     pub fn write(&self, shapes: &Shapes, out: &mut Vec<u8>) -> Result<(), Error> {
         let length = out.len();
-        let mut text = std::mem::take(out);
-        let done = decode::write(self.tag, &mut Reader(self.payload), shapes, &mut text, 1);
-        *out = text;
+        let done = decode::write(self.tag, &mut Reader(self.payload), shapes, out, 1);
         if done.is_err() {
             out.truncate(length);
         }
