@@ -17,6 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("reactor", &["base"]),
     ("http", &["base"]),
     ("logging", &["base"]),
+    ("cache", &["base"]),
     ("relay", &["base", "stream", "gateway", "amqp", "queue", "reactor"]),
     // The stand-in speaks Discord's side: opcodes and close codes are the same tables.
     ("sim", &["base", "gateway"]),
