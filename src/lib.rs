@@ -8,6 +8,7 @@
 //!   gateway                     envelope, commands, sessions, the shard machine
 //!   amqp                        framing, connection machine, client role
 //!   queue                       who may identify, and when
+//!   cache                       what is remembered of Discord, in a fixed amount of memory
 //!   reactor                     epoll, deadlines, threads, stealing; knows no Discord and no AMQP
 //!     relay                     a shard's task and a cluster's outbox: where the siblings meet
 //!       runtime                 sockets and threads: which machine lives where
@@ -20,6 +21,7 @@
 
 pub mod amqp;
 pub mod base;
+pub mod cache;
 pub mod config;
 pub mod gateway;
 pub mod http;

@@ -1,0 +1,3 @@
+//! What rateway remembers of Discord, inside a fixed amount of memory.
+
+pub mod arena;
