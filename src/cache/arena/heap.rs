@@ -10,8 +10,8 @@
 //!                                 \--> next u64 | bytes           read by copying, or piece by piece
 //! ```
 //!
-//! Cost per blob: 8 bytes of slot and 8 in front of the bytes; 28 more for the first piece of a long one and 24 for each
-//! further one (1.2 %). Lengths are not rounded.
+//! Cost per blob: 8 bytes of slot and 8 in front of the bytes; 12 more for a long one, and 24 for each further piece
+//! of it (1.2 %). Lengths are not rounded.
 //!
 //! Limits: a blob has at most [`BLOB_BYTES_MAX`] bytes (an event's payload is smaller; more is answered as [`Full`]).
 //! Every operation on a short blob is O(1), with at most one pass over one page; on a long one O(its length).
