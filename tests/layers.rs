@@ -14,6 +14,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("gateway", &["base"]),
     ("amqp", &["base"]),
     ("queue", &["base"]),
+    ("cache", &["base"]),
     ("reactor", &["base"]),
     ("http", &["base"]),
     ("logging", &["base"]),
