@@ -1,6 +1,6 @@
 # Two of these do everything on a fresh Debian 12 with Rust: `make run` and `make test`.
 
-.PHONY: help build run test sim bench lint fmt
+.PHONY: help build run test sim bench fuzz lint fmt
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -23,6 +23,15 @@ sim: ## the Discord stand-in alone; ARGS="--shards 8" adds options
 bench: ## the benches; ARGS=envelope picks one
 	@contrib/install.sh build
 	cargo bench --locked $(if $(ARGS),--bench $(ARGS))
+
+FUZZ_SECONDS ?= 60
+TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+fuzz: ## each fuzz target for FUZZ_SECONDS (60); needs nightly and cargo-fuzz
+	@for target in $(TARGETS); do \
+	    mkdir -p fuzz/corpus/$$target; \
+	    cargo +nightly fuzz run $$target fuzz/corpus/$$target tests/corpus tests/corpus/edge tests/corpus/bad \
+	        -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536 || exit 1; \
+	done
 
 lint: ## formatting and clippy
 	cargo fmt --check

@@ -25,8 +25,9 @@
 //! A shape ([`Shapes`]) is an object's text with its small constants in place and a tag where a value varies; objects
 //! that differ in values alone share it. Integers are little endian; a varint is LEB128 of up to 64 bits.
 //!
-//! Steady state allocates nothing: [`Encoder`] keeps the tape, the parser's buffers and its scratch; `out` is the
-//! caller's. Nested containers recurse, never deeper than [`DEPTH_MAX`].
+//! Encoding an object whose shape is known allocates nothing: [`Encoder`] keeps the tape, the parser's buffers and its
+//! scratch; `out` is the caller's. An object without a shape of its own (more than 32 keys, a full table) still
+//! allocates for the attempt to find one. Nested containers recurse, never deeper than [`DEPTH_MAX`].
 
 mod decode;
 mod encode;
