@@ -86,6 +86,8 @@ pub struct Cluster {
     pub publish_ready: bool,
     /// The broker asked to hold publishes back (`connection.blocked`).
     pub blocked: bool,
+    /// It asked so for the channel alone (`channel.flow`), which a new life of the channel undoes.
+    pub blocked_by_flow: bool,
     /// Readers of this cluster's shards are stopped.
     pub paused: bool,
     /// Stands in the list of links to be read.
@@ -132,6 +134,7 @@ impl Cluster {
             generation: 0,
             publish_ready: false,
             blocked: false,
+            blocked_by_flow: false,
             paused: false,
             readable: false,
             dirty: false,
@@ -189,6 +192,7 @@ impl Cluster {
         self.outbox.rewind();
         self.frame_max = frame_max;
         self.publish_ready = true;
+        self.blocked &= !std::mem::take(&mut self.blocked_by_flow);
         self.told_at = None;
         self.backoff.reset();
     }

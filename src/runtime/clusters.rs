@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::amqp::{self, Client, Event};
-use crate::gateway::shard::Input;
+use crate::gateway::shard::{Input, Shard};
 use crate::relay::gap::Gap;
 use crate::relay::topology::exchange;
 use crate::relay::{Batch, Framing, Progress, TaskInput};
@@ -169,6 +169,7 @@ impl Home {
                 }
                 Event::Blocked { reason } => {
                     cluster.blocked = true;
+                    cluster.blocked_by_flow = reason == "channel.flow";
                     log::warn!(cluster = number; "the broker takes no publishes for now: {reason}");
                 }
                 Event::Unblocked => {
@@ -229,6 +230,13 @@ impl Home {
             return;
         }
         for slot in self.clusters[index].slots.clone() {
+            // Their order counts from here: a broker that came late must not make them all connect at once.
+            let start_at = reactor.turn.now + self.shared.start_delay(self.shards[slot].shard_id);
+            let (options, seed) = (self.shared.shard_options.clone(), self.rng.next_u64());
+            let shard_id = self.shards[slot].shard_id;
+            if let Some(task) = &mut self.shards[slot].task {
+                task.shard = Shard::new(options, shard_id, seed, start_at, None);
+            }
             let deadline = self.shards[slot].task.as_ref().and_then(|task| task.shard.poll_timeout());
             reactor.timers.set(Key::timer(Owner::Shard, slot), deadline);
             self.spawn(reactor, slot);

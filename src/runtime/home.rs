@@ -146,9 +146,9 @@ impl Home {
                     ready_secrets: self.shared.ready_secrets,
                     persistent: self.shared.persistent,
                 };
-                let start_at = now + self.shared.start_delay(shard_id);
+                // A placeholder until the cluster starts, see `start_shards`; it can be told to stop.
                 let options = self.shared.shard_options.clone();
-                let shard = Shard::new(options, shard_id, self.rng.next_u64(), start_at, None);
+                let shard = Shard::new(options, shard_id, self.rng.next_u64(), now, None);
                 let task = ShardTask::new(
                     self.thread,
                     self.shards.len(),

@@ -94,8 +94,10 @@ fn watch_signals(stop: Arc<AtomicBool>, target: StopTarget, end_sessions: bool) 
                 std::process::exit(1);
             }
             log::info!("stopping; a second signal stops at once");
-            if let Some(mesh) = &*target.lock() {
-                tell_all(mesh, end_sessions);
+            match &*target.lock() {
+                Some(mesh) => tell_all(mesh, end_sessions),
+                // Discord has not even said how to start: nothing is held, and a request may hang for long.
+                None => std::process::exit(0),
             }
         }
     })?;
@@ -196,10 +198,6 @@ pub fn run(config: Config, flags: Flags) -> Result<(), Error> {
         threads.push(thread.map_err(|error| Error::Io("reactor threads", error))?);
     }
     *target.lock() = Some(mesh.clone());
-    if stop.load(Ordering::SeqCst) {
-        // The signal came before there was anybody to tell.
-        tell_all(&mesh, end_sessions);
-    }
     for thread in threads {
         if thread.join().is_err() {
             shared.fail("a thread ended by a bug in rateway".into());
