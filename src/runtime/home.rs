@@ -215,6 +215,20 @@ impl Home {
                 bytes / 1024
             );
         }
+        // What limits and faults have cost since the start, once there is anything to tell.
+        let lost = sum(|cluster| cluster.outbox.stats.refused + cluster.outbox.stats.unframeable);
+        let repeated = sum(|cluster| cluster.outbox.stats.repeated);
+        let links = sum(|cluster| cluster.links_lost);
+        let (pauses, panics) = self.shared.trouble();
+        let (refused, ignored) = (self.workers.refused, self.workers.ignored);
+        if lost + repeated + links + pauses + panics + refused + ignored > 0 {
+            log::info!(
+                "since the start: {lost} events lost to the broker's refusal, {repeated} published again, {links} \
+                 broker links lost, reading stopped {pauses} times by a full outbox, {panics} panics; of workers' \
+                 messages {} forwarded, {refused} refused, {ignored} not understood",
+                self.workers.forwarded
+            );
+        }
     }
 }
 

@@ -107,6 +107,11 @@ impl Shared {
         self.pauses.fetch_add(u64::from(paused), Ordering::Relaxed);
     }
 
+    /// How often reading was stopped and how many tasks panicked, in the whole process.
+    pub fn trouble(&self) -> (u64, u64) {
+        (self.pauses.load(Ordering::Relaxed), self.panics.load(Ordering::Relaxed))
+    }
+
     /// Counts a panic.
     pub fn panicked(&self) {
         self.panics.fetch_add(1, Ordering::Relaxed);
