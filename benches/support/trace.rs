@@ -118,6 +118,7 @@ pub fn connect(
             limits: Limits::default(),
             user_agent: "bench".into(),
         },
+        cache: None,
     };
     let mut task = ShardTask::new(home, slot, shard, framing, Arc::new(task_options), turn);
     task.run(turn, scratch);

@@ -204,6 +204,11 @@ impl Client {
         self.out.shrink_to(TRANSMIT_BYTES_KEPT);
     }
 
+    /// Control bytes that wait for [`Client::transmit`].
+    pub fn outgoing_bytes(&self) -> usize {
+        self.out.len()
+    }
+
     /// Acknowledges a delivery. One of a consumer that is gone is ignored: the broker sends that message again.
     pub fn ack(&mut self, delivery_tag: u64) {
         match self.consume.wire_tag(delivery_tag) {

@@ -1,8 +1,235 @@
-//! What rateway remembers of Discord: entities in a fixed amount of memory.
+//! What rateway remembers of Discord: entities in a fixed amount of memory, kept by events, asked by workers.
 //!
-//! Will enter: bodies of dispatches. Will leave: entities as JSON text. No IO, no clock, no locks: a part of the cache
-//! belongs to one shard's task. So far there are its two foundations, which nothing uses yet: [`arena`], memory of a
-//! fixed size with handles, an index and lists, and [`encoding`], JSON in few bytes and back without loss.
+//! Enters: bodies of dispatches, questions. Leaves: entities as JSON text. Never here: a socket, a clock, a log line, a
+//! name of AMQP.
+//!
+//! ```text
+//! event    -> parse -> partition of the shard (locked by its task) -> tree -> pages of the region
+//! question -> guild's shard by formula, or directory: id -> shard -> that partition, if nobody works on it -> JSON
+//! ```
+//!
+//! A partition is what the events of one shard made. Its lock is held while an event is applied or a question is
+//! answered, so the task hardly ever finds it taken; all others only try, and come again (`Answer::Busy`). What is
+//! shared, apart from the region's pages, is read without a lock: the table of shapes and the directory.
 
 pub mod arena;
+mod common;
+mod counts;
+pub mod directory;
 pub mod encoding;
+pub mod kind;
+mod partition;
+pub mod question;
+mod stats;
+
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+
+use arena::{PAGE_BYTES, Region, ReserveError};
+use common::Common;
+pub use common::Holding;
+use directory::Directory;
+use encoding::{Parser, Shapes};
+use kind::Kind;
+pub use kind::KindSet;
+pub use partition::keys;
+use partition::{Answered, Event, Partition, Step, Tools};
+use question::Question;
+
+/// What a cache is made with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// All the memory that it may have: pages, directory, shapes.
+    pub memory_bytes: usize,
+    /// What is held.
+    pub holding: Holding,
+    /// The shards of this process, in order.
+    pub shards: Vec<u32>,
+    /// All shards of the bot.
+    pub shard_count: u32,
+    /// For the directory's hash; unknown to whoever chooses ids.
+    pub seed: [u64; 2],
+}
+
+/// The part of the memory that the directory has when there is more than one shard: 4 bytes for each 64 of the rest,
+/// which is less than any entity that is found by its own id has.
+const DIRECTORY_SHARE: usize = 16;
+/// Memory per shape; large caches get the default number of shapes.
+const BYTES_PER_SHAPE: usize = 8 * 1024;
+const SHAPES_MIN: usize = 64;
+
+/// Buffers of one thread.
+#[derive(Default)]
+pub struct Scratch {
+    parser: Parser,
+    tools: Tools,
+}
+
+/// What became of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It was applied, or changes nothing.
+    Done,
+    /// Its body is not what Discord documents; nothing was changed.
+    Misfit,
+}
+
+/// What became of a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The JSON was appended.
+    Found,
+    /// This process does not hold it.
+    Missing,
+    /// An event is being applied there: ask again.
+    Busy,
+    /// The answer would be too long, see [`ANSWER_BYTES_MAX`].
+    TooLarge,
+}
+
+pub use partition::ANSWER_BYTES_MAX;
+
+/// The cache of this process.
+pub struct Cache {
+    common: Common,
+    /// In the order of `shards`.
+    partitions: Box<[Mutex<Partition>]>,
+    shards: Vec<u32>,
+    shard_count: u32,
+}
+
+impl Cache {
+    /// Reserves the memory.
+    ///
+    /// # Errors
+    /// When the system has not got it, or it is less than a page.
+    pub fn new(options: Options) -> Result<Cache, ReserveError> {
+        let memory = options.memory_bytes;
+        let shapes_max = (memory / BYTES_PER_SHAPE).clamp(SHAPES_MIN, encoding::SHAPES_DEFAULT);
+        let shapes = Shapes::with_capacity(shapes_max);
+        let directory_bytes = if options.shards.len() > 1 { memory / DIRECTORY_SHARE } else { 0 };
+        let directory = Directory::with_capacity(directory_bytes, options.seed);
+        let beside = directory.memory_bytes() + shapes.memory_bytes_max();
+        let region = Region::with_capacity(memory.saturating_sub(beside).max(PAGE_BYTES))?;
+        let partitions =
+            (0..options.shards.len()).map(|index| Mutex::new(Partition::new(index as u16, &region)));
+        Ok(Cache {
+            partitions: partitions.collect(),
+            common: Common::new(options.holding, region, shapes, directory),
+            shards: options.shards,
+            shard_count: options.shard_count.max(1),
+        })
+    }
+
+    /// The place of a shard of this process, for [`Cache::apply`].
+    pub fn partition_of(&self, shard: u32) -> Option<usize> {
+        self.shards.binary_search(&shard).ok()
+    }
+
+    /// Applies an event of the shard whose partition it is. Waits, if need be, for one answer to be written.
+    pub fn apply(&self, partition: usize, event: &str, d: &[u8], scratch: &mut Scratch) -> Applied {
+        let (Some(event), Some(partition)) = (Event::from_name(event), self.partitions.get(partition)) else {
+            return Applied::Done;
+        };
+        let Scratch { parser, tools } = scratch;
+        let fits = parser.read(d, |d| {
+            let mut partition = partition.lock();
+            if !partition.begin(&self.common) {
+                self.common.totals.broken.fetch_add(1, Ordering::Relaxed);
+            }
+            let mut step = Step::new(&self.common, &self.partitions, &mut partition, tools);
+            let fits = step.dispatch(event, d);
+            step.sweep(partition::ENTRIES_PER_STEP);
+            partition.end(&self.common);
+            fits.is_some()
+        });
+        if fits == Ok(true) {
+            return Applied::Done;
+        }
+        self.common.totals.misfits.fetch_add(1, Ordering::Relaxed);
+        Applied::Misfit
+    }
+
+    /// Appends the answer to `out`.
+    pub fn ask(&self, question: Question, scratch: &mut Scratch, out: &mut Vec<u8>) -> Answer {
+        match question {
+            Question::CurrentUser => {
+                return if self.common.write_current_user(out) { Answer::Found } else { Answer::Missing };
+            }
+            Question::Stats => {
+                stats::write(&self.common, out);
+                return Answer::Found;
+            }
+            _ => {}
+        }
+        if let Some(guild) = question.guild() {
+            let found = match self.partition_of_guild(guild) {
+                Some(partition) => self.ask_one(partition, question, scratch, out),
+                None => Answer::Missing,
+            };
+            // The place of a voice state may be a channel as well.
+            if found != Answer::Missing || !matches!(question, Question::VoiceState { .. }) {
+                return found;
+            }
+        }
+        self.ask_by_id(question, scratch, out)
+    }
+
+    /// Where a guild is (Discord's formula), if it is here.
+    fn partition_of_guild(&self, guild: u64) -> Option<usize> {
+        self.partition_of(((guild >> 22) % u64::from(self.shard_count)) as u32)
+    }
+
+    fn ask_one(&self, partition: usize, question: Question, scratch: &mut Scratch, out: &mut Vec<u8>) -> Answer {
+        let Some(partition) = self.partitions.get(partition) else { return Answer::Missing };
+        let Some(partition) = partition.try_lock() else { return Answer::Busy };
+        if partition.is_broken() {
+            return Answer::Missing;
+        }
+        match partition.answer(&self.common, &mut scratch.tools, question, out) {
+            Answered::Found => Answer::Found,
+            Answered::Missing => Answer::Missing,
+            Answered::TooLarge => Answer::TooLarge,
+        }
+    }
+
+    /// Asks those partitions that may know; the first of several answers, by shard.
+    fn ask_by_id(&self, question: Question, scratch: &mut Scratch, out: &mut Vec<u8>) -> Answer {
+        if self.partitions.len() == 1 {
+            return self.ask_one(0, question, scratch, out);
+        }
+        for (row, id) in partition::directory_rows(question) {
+            let candidates = self.common.directory.candidates(row, id);
+            let all = if candidates.everybody { self.partitions.len() } else { 0 };
+            for partition in candidates.iter().map(usize::from).chain(0..all) {
+                match self.ask_one(partition, question, scratch, out) {
+                    Answer::Missing => {}
+                    answer => return answer,
+                }
+            }
+        }
+        Answer::Missing
+    }
+
+    /// A warning for the operator, if guilds had to go: how much memory would have been enough, as far as one can
+    /// tell. Once.
+    pub fn take_sizing_warning(&self) -> Option<String> {
+        stats::sizing_warning(&self.common)
+    }
+
+    /// Entities held.
+    pub fn held(&self, kind: Kind) -> u64 {
+        self.common.totals.held(kind)
+    }
+
+    /// Sweeps what waits in all partitions to the end: for tests that look at the whole.
+    pub fn settle(&self, scratch: &mut Scratch) {
+        for partition in &self.partitions {
+            let mut partition = partition.lock();
+            Step::new(&self.common, &self.partitions, &mut partition, &mut scratch.tools).settle();
+            partition.end(&self.common);
+        }
+    }
+}
+

@@ -1,4 +1,4 @@
-//! The way of one payload: envelope, shard machine, framed publish.
+//! The way of one payload: envelope, shard machine, framed publish; what was published goes on to the cache.
 //!
 //! The body of an event is copied once, from the inflated payload into the AMQP buffer, and nothing is allocated
 //! but the growth of that buffer. READY is the exception: its secrets are blanked in a copy.
@@ -90,38 +90,49 @@ impl fmt::Display for Error {
     }
 }
 
-/// Takes one payload: tells the shard and appends what is to be published to `batch`.
+/// An event that was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published<'a> {
+    /// `READY`, say.
+    pub name: &'a str,
+    /// Its body as Discord sent it, secrets and all.
+    pub d: &'a [u8],
+}
+
+/// Takes one payload: tells the shard and appends what is to be published to `batch`. Events that are new are given
+/// back for the cache; one that Discord replays and the broker has was in the cache before.
 ///
 /// # Errors
 /// When the payload is not to be trusted; the shard has taken nothing from it, its `s` included.
 #[allow(clippy::too_many_arguments)] // Each is one thing of its own; a struct of them would be built per payload.
-pub fn accept(
-    payload: &[u8],
+pub fn accept<'a>(
+    payload: &'a [u8],
     shard: &mut Shard,
     now: Instant,
     wall_ms: u64,
     framing: &Framing,
-    scratch: &mut FlowScratch,
+    scratch: &'a mut FlowScratch,
     batch: &mut Batch,
     stats: &mut Stats,
-) -> Result<(), Error> {
+) -> Result<Option<Published<'a>>, Error> {
     stats.payloads += 1;
     let envelope = envelope::scan(payload).map_err(Error::Envelope)?;
     let dispatch = match shard.handle_payload(now, &envelope, payload).map_err(Error::Shard)? {
         Route::Dispatch(dispatch) => dispatch,
-        Route::Control | Route::Ignored => return Ok(()),
+        Route::Control | Route::Ignored => return Ok(None),
     };
     if dispatch.seen {
         stats.replayed += 1;
-        return Ok(());
+        return Ok(None);
     }
     let Some(name) = envelope.event_name(payload, &mut scratch.name) else {
         stats.nameless += 1;
-        return Ok(());
+        return Ok(None);
     };
     let routing_key = routing_key(name);
     stats.names_cut += u64::from(routing_key.len() < name.len());
-    let mut body = envelope.d(payload);
+    let d = envelope.d(payload);
+    let mut body = d;
     if dispatch.kind == DispatchKind::Ready && !framing.ready_secrets {
         scratch.body.clear();
         // `d` of a READY that the shard took is an object.
@@ -146,7 +157,7 @@ pub fn accept(
     batch.frame_max = framing.frame_max;
     batch.records.push(Record::new(dispatch.session_hash, seq, batch.bytes.len()));
     stats.published += 1;
-    Ok(())
+    Ok(Some(Published { name, d }))
 }
 
 /// The part of an event's name that fits a routing key.

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! window -> transport (TLS, WebSocket, inflate) -> flow (envelope, shard, publish) -> batch
+//!                                                        \--> cache
 //! inputs -> shard -> effects; commands -> transport -> outgoing
 //! ```
 //!
@@ -11,6 +12,7 @@
 use std::sync::Arc;
 
 use crate::base::Buf;
+use crate::cache::{self, Cache};
 use crate::gateway::shard::{Cause, Input, Output, SessionLost, Shard, State};
 use crate::reactor::{Task, Turn};
 use crate::stream::transport::{self, Endpoint, Incoming, Transport};
@@ -36,6 +38,8 @@ pub enum TaskInput {
 pub struct TaskOptions {
     /// How connections are made.
     pub transport: transport::Options,
+    /// Where events go after the broker's buffer, unless nothing is cached.
+    pub cache: Option<Arc<Cache>>,
 }
 
 /// A shard with its connection.
@@ -77,6 +81,8 @@ pub struct ShardTask {
     turn: Turn,
     /// Events of an earlier session that are lost, until workers are told.
     gap: Option<Gap>,
+    /// The shard's place in the cache.
+    partition: Option<usize>,
 }
 
 /// Buffers that a thread lends to each task.
@@ -84,6 +90,7 @@ pub struct ShardTask {
 pub struct Scratch {
     stream: transport::Scratch,
     flow: FlowScratch,
+    cache: cache::Scratch,
 }
 
 impl ShardTask {
@@ -96,6 +103,7 @@ impl ShardTask {
         options: Arc<TaskOptions>,
         turn: Turn,
     ) -> ShardTask {
+        let partition = options.cache.as_ref().and_then(|cache| cache.partition_of(shard.shard_id()));
         ShardTask {
             home,
             slot,
@@ -117,6 +125,7 @@ impl ShardTask {
             encoded: Vec::new(),
             turn,
             gap: None,
+            partition,
         }
     }
 
@@ -265,7 +274,12 @@ impl ShardTask {
                         &mut self.stats,
                     );
                     match accepted {
-                        Ok(()) => {
+                        Ok(published) => {
+                            if let (Some(event), Some(cache)) = (published, &self.options.cache)
+                                && let Some(partition) = self.partition
+                            {
+                                cache.apply(partition, event.name, event.d, &mut scratch.cache);
+                            }
                             self.drain();
                             if self.gap.is_some() && self.shard.state() == State::Active {
                                 self.publish_gap();

@@ -3,13 +3,14 @@
 //! A link that fails is made anew with backoff, by the next URI in turn; what was not confirmed goes out again.
 //! Here are the bytes; what the events mean to shards and workers is in [`super::home`] and [`super::workers`].
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::amqp::uri::Uri;
-use crate::amqp::{self, Client};
+use crate::amqp::{self, Client, Delivery};
 use crate::base::Buf;
 use crate::reactor::{Fill, Socket};
 use crate::relay::Outbox;
@@ -106,10 +107,15 @@ pub struct Cluster {
     pub told_at: Option<(Instant, bool)>,
     /// How often the link was lost.
     pub links_lost: u64,
+    /// Messages of workers that wait for their turn, at most as many as the broker sends ahead.
+    pub deliveries: VecDeque<Delivery>,
     uris: Arc<[Uri]>,
     uri: usize,
     backoff: Backoff,
 }
+
+/// Bytes of answers that may wait for a broker before the next worker's message is looked at.
+const ANSWERS_BACKLOG_MAX: usize = 256 * 1024;
 
 /// The largest frame before the broker has said its own: RabbitMQ's default.
 pub const FRAME_MAX_DEFAULT: u32 = 131_072;
@@ -144,6 +150,7 @@ impl Cluster {
             queue_durable: false,
             told_at: None,
             links_lost: 0,
+            deliveries: VecDeque::new(),
             uris,
             uri: 0,
             backoff: Backoff::new(RETRY_FIRST, RETRY_CAP, seed),
@@ -182,9 +189,24 @@ impl Cluster {
     /// Drops the link and takes `next` in its place.
     pub fn drop_link(&mut self, next: Link) {
         self.link = next;
+        // The broker has no acknowledgement of these and brings them again.
+        self.deliveries.clear();
         self.publish_ready = false;
         self.blocked = false;
         self.outbox.rewind();
+    }
+
+    /// Answers and acknowledgements that wait for the broker to read.
+    pub fn backlog_bytes(&self) -> usize {
+        match &self.link {
+            Link::Up(up) => up.control_backlog() + up.client.outgoing_bytes(),
+            _ => 0,
+        }
+    }
+
+    /// Whether messages of workers wait that can be answered.
+    pub fn has_work(&self) -> bool {
+        !self.deliveries.is_empty() && self.backlog_bytes() < ANSWERS_BACKLOG_MAX
     }
 
     /// The publish channel is open: everything unconfirmed may go out.

@@ -176,7 +176,7 @@ impl Home {
                     cluster.blocked = false;
                     log::info!(cluster = number; "the broker takes publishes again");
                 }
-                Event::Delivery(delivery) => self.delivery(reactor, index, delivery),
+                Event::Delivery(delivery) => cluster.deliveries.push_back(delivery),
                 Event::BadDelivery(why) => {
                     self.workers.ignored += 1;
                     let what = format_args!("ignored a worker's message: {why}");
@@ -185,6 +185,9 @@ impl Home {
                 Event::Notice(text) => log::warn!(cluster = number; "{text}"),
                 Event::Closed => cluster.drop_link(Link::Closed),
             }
+        }
+        if self.work_deliveries(reactor, index) {
+            self.readable_cluster(index);
         }
         self.dirty_cluster(index);
         self.pause_or_go_on(reactor, index);

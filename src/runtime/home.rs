@@ -20,6 +20,7 @@ use super::cluster::{self, Cluster, LinkError};
 use super::clusters::note_progress;
 use super::key::{Key, Owner};
 use super::permits::{Permits, Wish};
+use super::queries::Queries;
 use super::shard_slot::{self, ShardSlot, WINDOW_BYTES};
 use super::shared::Shared;
 use super::workers::Workers;
@@ -73,6 +74,7 @@ pub struct Home {
     pub(super) shards: Vec<ShardSlot>,
     pub(super) permits: Option<Permits>,
     pub(super) workers: Workers,
+    pub(super) queries: Queries,
     pub(super) readable: VecDeque<usize>,
     pub(super) windows: Vec<Buf>,
     pub(super) dirty_shards: Vec<usize>,
@@ -121,6 +123,7 @@ impl Home {
             shards: Vec::new(),
             permits,
             workers: Workers::default(),
+            queries: Queries::default(),
             readable: VecDeque::new(),
             windows: Vec::new(),
             dirty_shards: Vec::new(),
@@ -228,6 +231,10 @@ impl Home {
                  messages {} forwarded, {refused} refused, {ignored} not understood",
                 self.workers.forwarded
             );
+        }
+        let (hits, misses) = (self.queries.hits, self.queries.misses);
+        if hits + misses > 0 {
+            log::info!("cache queries since the start: {hits} found what they asked for, {misses} did not");
         }
     }
 }
@@ -405,8 +412,9 @@ impl reactor::Home for Home {
             // Marks of repeats may have filled the outbox, and what was confirmed may have made room.
             self.pause_or_go_on(reactor, index);
             self.spawn_deferred(reactor, index);
-            // It was not read while too much waited to be written to it.
-            if matches!(&self.clusters[index].link, cluster::Link::Up(up) if up.wants_read()) {
+            // It was not read, nor were its workers answered, while too much waited to be written to it.
+            let waits = self.clusters[index].has_work();
+            if matches!(&self.clusters[index].link, cluster::Link::Up(up) if waits || up.wants_read()) {
                 self.readable_cluster(index);
             }
         }

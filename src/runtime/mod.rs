@@ -11,6 +11,7 @@ mod home;
 mod key;
 mod open_files;
 mod permits;
+mod queries;
 mod quiet;
 mod recovery;
 mod shard_slot;
@@ -30,6 +31,7 @@ use parking_lot::Mutex;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::cache::{self, Cache};
 use crate::config::{Config, Plan, plan};
 use crate::gateway::shard;
 use crate::http::{self, GatewayBot, fetch_gateway_bot};
@@ -57,6 +59,8 @@ pub enum Error {
     Tls(String),
     /// The system refused something that the process cannot do without.
     Io(&'static str, io::Error),
+    /// The cache's memory, of that many bytes, was not to be had.
+    Cache(u64, cache::arena::ReserveError),
     /// Discord refused the bot for good.
     Fatal(String),
 }
@@ -70,6 +74,7 @@ impl fmt::Display for Error {
             Error::Plan(error) => write!(f, "{error}"),
             Error::Tls(error) => write!(f, "TLS: {error}"),
             Error::Io(what, error) => write!(f, "{what}: {error}"),
+            Error::Cache(bytes, error) => write!(f, "CACHE_MEMORY of {bytes} bytes: {error}"),
             Error::Fatal(why) => f.write_str(why),
         }
     }
@@ -233,6 +238,10 @@ fn shared(
         allow_plain: config.discord_api_url.starts_with("http://"),
         ..shard::Options::new(config.token.clone(), config.intents, plan.total, bot.url.clone())
     });
+    let cache = match config.cache_enabled {
+        true => Some(Arc::new(new_cache(config, plan)?)),
+        false => None,
+    };
     let task_options = Arc::new(TaskOptions {
         transport: transport::Options {
             tls: tls(pem(&config.discord_ca))?,
@@ -243,6 +252,7 @@ fn shared(
             },
             user_agent: http::USER_AGENT.to_owned(),
         },
+        cache: cache.clone(),
     });
     let clusters = plan
         .clusters
@@ -259,6 +269,7 @@ fn shared(
         amqp_tls: tls(pem(&config.amqp_ca))?,
         shard_options,
         task_options,
+        cache,
         ready_secrets: config.ready_secrets,
         persistent: config.persistent_events,
         outbox_memory_bytes: config.outbox_memory_bytes,
@@ -268,6 +279,21 @@ fn shared(
         pauses: AtomicU64::new(0),
         panics: AtomicU64::new(0),
     })
+}
+
+/// The cache with all its memory.
+fn new_cache(config: &Config, plan: &Plan) -> Result<Cache, Error> {
+    let options = cache::Options {
+        memory_bytes: usize::try_from(config.cache_memory_bytes).unwrap_or(usize::MAX),
+        holding: cache::Holding {
+            kinds: config.cache_kinds,
+            message_cache_size: config.message_cache_size,
+        },
+        shards: plan.clusters.iter().flat_map(|cluster| cluster.shards.clone()).collect(),
+        shard_count: plan.total,
+        seed: [seed()?, seed()?],
+    };
+    Cache::new(options).map_err(|error| Error::Cache(config.cache_memory_bytes, error))
 }
 
 fn log_plan(plan: &Plan, bot: &GatewayBot) {

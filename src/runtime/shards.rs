@@ -100,6 +100,9 @@ impl Home {
         }
         task.effects = effects;
         self.shards[index].task = Some(task);
+        if let Some(warning) = self.shared.cache.as_ref().and_then(|cache| cache.take_sizing_warning()) {
+            log::warn!("{warning}");
+        }
         self.pause_or_go_on(reactor, self.shards[index].cluster);
         self.queue_readable(index);
         // Those that waited for memory come first, or a busy shard would take it again and again.

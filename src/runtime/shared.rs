@@ -8,6 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::amqp::uri::Uri;
+use crate::cache::Cache;
 use crate::gateway::shard;
 use crate::relay::task::TaskOptions;
 
@@ -40,6 +41,8 @@ pub struct Shared {
     pub shard_options: Arc<shard::Options>,
     /// For every shard's task.
     pub task_options: Arc<TaskOptions>,
+    /// What is remembered of Discord, if anything.
+    pub cache: Option<Arc<Cache>>,
     /// READY keeps its secrets.
     pub ready_secrets: bool,
     /// Events outlive a broker restart in durable queues.

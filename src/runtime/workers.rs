@@ -9,7 +9,6 @@ use crate::gateway::command::Refusal;
 use crate::gateway::shard::Input;
 use crate::reactor;
 use crate::relay::command::{answer_body, route};
-use crate::relay::query::{self, Query};
 use crate::relay::topology::{COMMAND_KEY, QUERY_KEY};
 use crate::relay::{ShardTask, TaskInput};
 
@@ -57,13 +56,21 @@ impl Workers {
 impl Home {
     /// Handles one message of a worker. It is acknowledged in every case: a message that cannot be used will not
     /// be better for being delivered again.
-    pub(super) fn delivery(&mut self, reactor: &mut Reactor, cluster: usize, delivery: Delivery) {
-        if let Link::Up(up) = &mut self.clusters[cluster].link {
-            up.client.ack(delivery.delivery_tag);
-        }
+    /// Given back is a query that has to wait.
+    pub(super) fn delivery(
+        &mut self,
+        reactor: &mut Reactor,
+        cluster: usize,
+        delivery: Delivery,
+    ) -> Option<Delivery> {
+        let delivery_tag = delivery.delivery_tag;
         match delivery.routing_key.as_str() {
             COMMAND_KEY => self.command(reactor, cluster, delivery),
-            QUERY_KEY => self.query(reactor.turn.now, cluster, &delivery),
+            QUERY_KEY => {
+                if let Some(waiting) = self.query(reactor.turn.now, cluster, delivery) {
+                    return Some(waiting);
+                }
+            }
             other => {
                 self.workers.ignored += 1;
                 let number = self.clusters[cluster].number;
@@ -74,6 +81,10 @@ impl Home {
                 );
             }
         }
+        if let Link::Up(up) = &mut self.clusters[cluster].link {
+            up.client.ack(delivery_tag);
+        }
+        None
     }
 
     fn command(&mut self, reactor: &mut Reactor, cluster: usize, delivery: Delivery) {
@@ -149,44 +160,7 @@ impl Home {
         self.answer(asker.cluster, "", &asker.reply_to, asker.correlation_id.as_deref(), None, &body);
     }
 
-    fn query(&mut self, now: Instant, cluster: usize, delivery: &Delivery) {
-        let number = self.clusters[cluster].number;
-        let reply_to = delivery.reply_to.as_deref();
-        let correlation_id = delivery.correlation_id.as_deref();
-        match Query::parse(&delivery.body) {
-            Ok(query) => {
-                // Nothing is held: every question is a miss, an answer of zero bytes.
-                let exchange = crate::relay::topology::exchange(number);
-                self.answer(
-                    cluster,
-                    &exchange,
-                    query.return_routing_key.as_bytes(),
-                    correlation_id,
-                    Some(false),
-                    b"",
-                );
-                if let Some(reply_to) = reply_to {
-                    self.answer(cluster, "", reply_to, correlation_id, Some(false), b"");
-                }
-            }
-            Err(error) => {
-                self.workers.ignored += 1;
-                self.workers.complain(now, number, format_args!("ignored a cache query: {error}"));
-                if let Some(reply_to) = reply_to {
-                    self.answer(
-                        cluster,
-                        "",
-                        reply_to,
-                        correlation_id,
-                        Some(false),
-                        &query::error_body(&error),
-                    );
-                }
-            }
-        }
-    }
-
-    fn answer(
+    pub(super) fn answer(
         &mut self,
         cluster: usize,
         exchange: &str,

@@ -9,6 +9,7 @@ mod invariants;
 mod messages;
 mod oracle;
 mod queries;
+mod real;
 mod seeds;
 mod semantics;
 mod story;

@@ -106,7 +106,8 @@ impl Step<'_> {
         let ring = self.p.rings.entry(channel).or_insert(Ring { guild, messages: vec![] });
         ring.messages.push((message, new));
         if ring.messages.len() > self.options.message_cache_size {
-            ring.messages.remove(0);
+            let oldest = ring.messages.iter().map(|(message, _)| *message).min();
+            ring.messages.retain(|(message, _)| Some(*message) != oldest);
         }
         Some(())
     }

@@ -54,10 +54,11 @@
 //!    Within one event members come first, then users, then presences.
 //! 21. A presence's user merges present keys into a cached user, if they have their documented type. The presence
 //!    keeps `user.id` only. A presence `offline` is deleted. Presences and voice states need no cached member.
-//! 22. A voice state's boolean `deaf` and `mute` are copied onto the cached member, also when it leaves.
+//! 22. A voice state's boolean `deaf` and `mute` are copied onto the cached member, also when it leaves. A user is in a
+//!     channel once: the same channel under another guild replaces the state there.
 //!
 //! Messages
-//! 23. Keyed by channel and id; the ring drops what came first. MESSAGE_CREATE of a cached message merges.
+//! 23. Keyed by channel and id; the ring drops the smallest id, which is the oldest message. MESSAGE_CREATE of a cached message merges.
 //!    MESSAGE_UPDATE of one that is not cached touches users and members only. Ephemeral ones leave no trace.
 //! 24. Without `guild_id` the cached channel decides, then `channel_type` 1 or 3, which makes a stub
 //!    `{id,type,recipients}`; the bot's own message makes it without recipients, and they are filled in by the
@@ -471,6 +472,10 @@ impl Step<'_> {
         if channel.is_null() {
             self.p.voice_states.remove(&(guild, user));
         } else if self.holds(Kind::VoiceState) {
+            let place = id_of(channel);
+            self.p
+                .voice_states
+                .retain(|(g, u), old| *u != user || *g == guild || id(old, "channel_id") != place);
             self.p.voice_states.insert((guild, user), without(state, &["member", "guild_id"]));
         }
         Some(())

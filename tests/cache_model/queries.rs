@@ -8,7 +8,7 @@
 //!   guild had none): children change alone, a full list of members has no bound, and each list has a query.
 //!   `GUILD_CARRIES` is the one place to change that.
 //! - GuildChannel answers threads too; Thread only threads. PrivateChannel: type 1; Group: type 3.
-//! - VoiceChannelStates: an array by (guild, user); `[]` for a cached guild channel, a miss for an unknown one.
+//! - VoiceChannelStates: an array by user; `[]` for a cached guild channel, a miss for an unknown one.
 //! - VoiceState (user, guild); if the second is no guild known here, it is a channel.
 //! - Lists: by id, ascending; `[]` for a known guild with none, a miss for an unknown guild. GuildChannels includes
 //!   threads (nothing else lists them). GuildMembers (guild, after = 0, limit = 1000): users with larger ids; the
@@ -231,7 +231,9 @@ fn voice_state(p: &Partition, user: u64, place: u64) -> Option<Value> {
 
 fn voice_channel_states(oracle: &Oracle, p: &Partition, channel: u64) -> Option<Value> {
     let here = p.voice_states.iter().filter(|(_, state)| id(state, "channel_id") == Some(channel));
-    let states: Vec<Value> = here.map(|((guild, _), state)| stamped(state, Some(*guild))).collect();
+    let mut here: Vec<_> = here.collect();
+    here.sort_by_key(|((_, user), _)| *user);
+    let states: Vec<Value> = here.into_iter().map(|((guild, _), state)| stamped(state, Some(*guild))).collect();
     let known = p.channels.get(&channel).is_some_and(|c| c.kind() == Kind::Channel);
     (oracle.holds(Kind::VoiceState) && (known || !states.is_empty())).then_some(Value::Array(states))
 }

@@ -125,7 +125,7 @@ impl World {
             &mut self.stats,
         );
         match accepted {
-            Ok(()) => {
+            Ok(_) => {
                 let taken = batch.records.len() - records;
                 assert!(taken == 0 || dispatch.is_some(), "something was published that is no event");
                 if let Some(interval) = interval_of(payload)

@@ -1,0 +1,290 @@
+//! Reading and writing rows: one way in and one way out for each, with what hangs on it.
+
+use crate::cache::arena::{Key, VALUE_BYTES_MAX};
+use crate::cache::common::Common;
+use crate::cache::encoding::{Context, Entity, Field, Pick, Value};
+use crate::cache::kind::Kind;
+
+use super::keys::{self, GuildHead, span};
+use super::{Partition, Step};
+
+/// The part of the region that one entity may have at most; a larger one is not kept, as it would drive out all else.
+const ENTITY_SHARE: usize = 8;
+
+/// What became of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stored {
+    /// There was none under its key.
+    New,
+    /// It took the place of another.
+    Replaced,
+    /// There is no memory for it, and nothing was changed.
+    Refused,
+}
+
+/// A row's key and the second id that its object may repeat: of the guild, or of a message's channel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct At {
+    pub key: Key,
+    pub parent: u64,
+}
+
+impl At {
+    pub fn new(row: u8, a: u64, b: u64, parent: u64) -> At {
+        At { key: keys::key(row, a, b), parent }
+    }
+
+    pub fn context(self) -> Context {
+        Context { own: self.key.b, parent: self.parent }
+    }
+}
+
+/// The kind that a row counts as. USER is counted where its object comes and goes.
+pub(super) fn kind_of(row: u8) -> Option<Kind> {
+    Some(match row {
+        keys::GUILD => Kind::Guild,
+        keys::CHANNEL => Kind::Channel,
+        keys::THREAD => Kind::Thread,
+        keys::PRIVATE => Kind::PrivateChannel,
+        keys::ROLE => Kind::Role,
+        keys::EMOJI => Kind::Emoji,
+        keys::STICKER => Kind::Sticker,
+        keys::SOUND => Kind::Sound,
+        keys::STAGE => Kind::StageInstance,
+        keys::EVENT => Kind::ScheduledEvent,
+        keys::INTEGRATION => Kind::Integration,
+        keys::MEMBER => Kind::Member,
+        keys::PRESENCE => Kind::Presence,
+        keys::VOICE => Kind::VoiceState,
+        keys::MESSAGE => Kind::Message,
+        _ => return None,
+    })
+}
+
+/// How many bytes of a row's value stand before its object.
+pub(super) fn head_len(row: u8, value: &[u8]) -> usize {
+    let mut rest = value;
+    match row {
+        keys::GUILD => drop(GuildHead::take(&mut rest)),
+        keys::VOICE => drop(keys::take_u64(&mut rest)),
+        keys::USER => drop(keys::take_number(&mut rest)),
+        _ => {}
+    }
+    value.len() - rest.len()
+}
+
+impl Partition {
+    /// A number that is a row's whole value.
+    pub(super) fn number(&self, key: Key) -> Option<u64> {
+        let mut scratch = Vec::new();
+        self.tree.get(key, &mut scratch).map(|mut value| keys::take_number(&mut value))
+    }
+
+    /// As the head of a guild's row.
+    pub(super) fn guild(&self, guild: u64) -> Option<GuildHead> {
+        let mut scratch = Vec::new();
+        let mut value = self.tree.get(keys::id_key(keys::GUILD, guild), &mut scratch)?;
+        Some(GuildHead::take(&mut value))
+    }
+
+    /// The guild with that number.
+    pub(super) fn guild_of(&self, number: u64) -> Option<u64> {
+        let mut scratch = Vec::new();
+        let value = self.tree.get(keys::id_key(keys::GUILD_OF, number), &mut scratch);
+        value.map(|mut value| keys::take_u64(&mut value))
+    }
+
+    pub(super) fn knows(&self, guild: u64) -> bool {
+        self.tree.contains(keys::id_key(keys::GUILD, guild))
+    }
+
+    /// The ids of a row under `a`, from `from` on, at most as many as `ids` has room for.
+    pub(super) fn some_ids<'b>(&self, row: u8, a: u64, from: u64, ids: &'b mut [u64]) -> &'b [u64] {
+        let (_, to) = span(row, a);
+        let mut count = 0;
+        for ((key, _), id) in self.tree.range(keys::key(row, a, from), to).zip(ids.iter_mut()) {
+            *id = key.b;
+            count += 1;
+        }
+        &ids[..count]
+    }
+
+    /// Reads a field of a stored object.
+    pub(super) fn field_of<R>(
+        &self,
+        common: &Common,
+        at: At,
+        name: &str,
+        read: impl FnOnce(Field<'_>) -> R,
+    ) -> Option<R> {
+        let mut scratch = Vec::new();
+        let value = self.tree.get(at.key, &mut scratch)?;
+        let bytes = value.get(head_len(at.key.kind, value)..)?;
+        let entity = Entity { bytes, context: at.context(), shapes: &common.shapes };
+        entity.field(name).ok()?.map(read)
+    }
+}
+
+impl Step<'_> {
+    pub(super) fn holds(&self, kind: Kind) -> bool {
+        self.common.options.kinds.contains(kind)
+    }
+
+    /// Puts a value under its key, after making room if need be.
+    pub(super) fn put(&mut self, key: Key, value: &[u8]) -> Stored {
+        let most = (self.common.region_bytes() / ENTITY_SHARE).min(VALUE_BYTES_MAX);
+        if value.len() <= most {
+            loop {
+                match self.p.tree.put(key, value) {
+                    Ok(replaced) => {
+                        self.rounds = 0;
+                        if !replaced && let Some(kind) = kind_of(key.kind) {
+                            self.p.counts.add(kind, 1);
+                        }
+                        return if replaced { Stored::Replaced } else { Stored::New };
+                    }
+                    Err(_) if self.relieve(key.kind) => {}
+                    Err(_) => break,
+                }
+            }
+        }
+        if let Some(kind) = kind_of(key.kind) {
+            self.common.totals.refuse(kind);
+        }
+        Stored::Refused
+    }
+
+    /// Takes a row out.
+    pub(super) fn erase(&mut self, key: Key) -> bool {
+        let gone = self.p.tree.remove(key);
+        if gone && let Some(kind) = kind_of(key.kind) {
+            self.p.counts.add(kind, -1);
+        }
+        gone
+    }
+
+    /// Encodes an object and puts it under its key, behind what `head` writes, with those fields of the old object that are named
+    /// in `kept` and that it lacks. What does not fit is not kept, nor is the old one then.
+    pub(super) fn put_object(
+        &mut self,
+        at: At,
+        head: impl FnOnce(&mut Vec<u8>),
+        object: Value<'_>,
+        pick: Pick<'_>,
+        kept: &[&str],
+    ) -> Stored {
+        let mut value = std::mem::take(&mut self.tools.value);
+        value.clear();
+        head(&mut value);
+        let (tools, shapes) = (&mut *self.tools, &self.common.shapes);
+        let old = if kept.is_empty() { None } else { self.p.tree.get(at.key, &mut tools.old) };
+        let encoded = match old {
+            Some(old) => {
+                let bytes = &old[head_len(at.key.kind, old)..];
+                let old = Entity { bytes, context: at.context(), shapes };
+                tools.encoder.encode_keeping(object, pick, old, kept, at.context(), shapes, &mut value)
+            }
+            None => tools.encoder.encode(object, pick, at.context(), shapes, &mut value),
+        };
+        let stored = if encoded.is_ok() { self.put(at.key, &value) } else { Stored::Refused };
+        self.tools.value = value;
+        stored
+    }
+
+    /// Writes the picked fields of `patch` over the object under a key. What is not there is not made; what grows and
+    /// does not fit goes.
+    pub(super) fn merge(&mut self, at: At, patch: Value<'_>, pick: Pick<'_>) {
+        let (tools, shapes) = (&mut *self.tools, &self.common.shapes);
+        let Some(old) = self.p.tree.get(at.key, &mut tools.old) else { return };
+        let (head, bytes) = old.split_at(head_len(at.key.kind, old));
+        let entity = Entity { bytes, context: at.context(), shapes };
+        if tools.encoder.matches(entity, patch, pick) {
+            return;
+        }
+        let mut value = std::mem::take(&mut tools.value);
+        value.clear();
+        value.extend_from_slice(head);
+        let merged = tools.encoder.merge(entity, patch, pick, &mut value);
+        self.replace(at, &value, merged.is_ok());
+        self.tools.value = value;
+    }
+
+    /// As [`Step::merge`], with the text of an object that was written here.
+    pub(super) fn merge_text(&mut self, at: At, text: &[u8]) {
+        let mut parser = std::mem::take(&mut self.tools.parser);
+        // What is written here is JSON; if it were not, nothing would change.
+        let _ = parser.read(text, |patch| self.merge(at, patch, Pick::All));
+        self.tools.parser = parser;
+    }
+
+    /// Takes fields away from the object under a key.
+    pub(super) fn remove_fields(&mut self, at: At, names: &[&str]) {
+        let (tools, shapes) = (&mut *self.tools, &self.common.shapes);
+        let Some(old) = self.p.tree.get(at.key, &mut tools.old) else { return };
+        let (head, bytes) = old.split_at(head_len(at.key.kind, old));
+        let mut value = std::mem::take(&mut tools.value);
+        value.clear();
+        value.extend_from_slice(head);
+        let entity = Entity { bytes, context: at.context(), shapes };
+        let done = tools.encoder.without(entity, names, &mut value);
+        self.replace(at, &value, done.is_ok());
+        self.tools.value = value;
+    }
+
+    /// Takes the elements that are this id out of the object's list; whether there were any.
+    pub(super) fn remove_element(&mut self, at: At, name: &str, id: u64) -> bool {
+        let (tools, shapes) = (&mut *self.tools, &self.common.shapes);
+        let Some(old) = self.p.tree.get(at.key, &mut tools.old) else { return false };
+        let (head, bytes) = old.split_at(head_len(at.key.kind, old));
+        let mut value = std::mem::take(&mut tools.value);
+        value.clear();
+        value.extend_from_slice(head);
+        let entity = Entity { bytes, context: at.context(), shapes };
+        let changed = tools.encoder.without_element(entity, name, id, &mut value) == Ok(true);
+        if changed {
+            self.replace(at, &value, true);
+        }
+        self.tools.value = value;
+        changed
+    }
+
+    /// Puts a changed value in place of an old one. Where there is no memory for it the entity goes: what is out of
+    /// date is worse than what is not there.
+    fn replace(&mut self, at: At, value: &[u8], sound: bool) {
+        if !sound {
+            // The old value cannot be read, or the new one is too large for an entity.
+            return self.drop_row(at);
+        }
+        match self.put(at.key, value) {
+            Stored::Replaced => {}
+            Stored::Refused => self.drop_row(at),
+            // It was evicted to make room for itself.
+            Stored::New => drop(self.erase(at.key)),
+        }
+    }
+
+    /// Takes a row out with all that hangs on it.
+    pub(super) fn drop_row(&mut self, at: At) {
+        let key = at.key;
+        match key.kind {
+            keys::MEMBER => self.forget_member(key.a, key.b),
+            keys::USER => self.forget_object(key.b),
+            keys::VOICE => self.drop_voice_state(key.a, key.b),
+            keys::CHANNEL | keys::THREAD | keys::PRIVATE => self.drop_thread(key.b),
+            keys::ROLE..=keys::INTEGRATION => self.forget_child(key.kind, key.a, key.b),
+            keys::GUILD => self.drop_guild(key.b),
+            keys::MESSAGE => self.drop_message(at.parent, key.b),
+            _ => drop(self.erase(key)),
+        }
+    }
+
+    /// The number that a field of a stored object is.
+    pub(super) fn u64_of(&self, at: At, name: &str) -> Option<u64> {
+        self.p.field_of(self.common, at, name, |field| field.as_u64()).flatten()
+    }
+
+    /// The id that a field of a stored object is.
+    pub(super) fn id_of(&self, at: At, name: &str) -> Option<u64> {
+        self.p.field_of(self.common, at, name, |field| field.as_id()).flatten()
+    }
+}

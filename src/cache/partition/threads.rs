@@ -1,0 +1,230 @@
+//! Threads and their members; the bot's own membership stands in the thread's object, too.
+
+use crate::cache::encoding::{Pick, Value};
+
+use super::channels::{KEPT, Place};
+use super::children::SOME;
+use super::events::{id, is_true, maybe_id, maybe_list, object, objects};
+use super::keys::{self, key};
+use super::rows::{At, Stored};
+use super::{Partition, Step};
+
+/// A channel whose threads are posts: forum, media.
+const POSTS: [u64; 2] = [15, 16];
+/// A private thread.
+const PRIVATE_THREAD: u64 = 12;
+
+impl Partition {
+    /// A cached thread of a guild.
+    fn thread(&self, guild: u64, thread: u64) -> Option<Place> {
+        self.place(thread).filter(|place| place.is_thread() && place.guild() == Some(guild))
+    }
+}
+
+impl Step<'_> {
+    /// The guild, if the thread belongs to one.
+    pub(super) fn thread_upsert(&mut self, d: Value<'_>) -> Option<Option<u64>> {
+        let thread = id(d, "id")?;
+        let Some(Some(guild)) = self.place_of(d, thread)? else { return Some(None) };
+        self.guild = Some(guild);
+        self.put_channel(Some(guild), d, &KEPT);
+        Some(Some(guild))
+    }
+
+    pub(super) fn thread_create(&mut self, d: Value<'_>) -> Option<()> {
+        let parent = maybe_id(d, "parent_id")?;
+        let Some(guild) = self.thread_upsert(d)? else { return Some(()) };
+        let Some(parent) = parent else { return Some(()) };
+        let Some(place) = self.p.place(parent).filter(|place| place.guild() == Some(guild)) else {
+            return Some(());
+        };
+        let at = place.at(parent);
+        let posts = self.u64_of(at, "type").is_some_and(|kind| POSTS.contains(&kind));
+        if posts && is_true(d, "newly_created") {
+            self.set_last_message(at, d);
+        }
+        Some(())
+    }
+
+    pub(super) fn thread_delete(&mut self, d: Value<'_>) -> Option<()> {
+        let thread = id(d, "id")?;
+        let guild = maybe_id(d, "guild_id")?;
+        match self.p.place(thread) {
+            Some(found) => {
+                if found.is_thread() && (guild.is_none() || guild == found.guild()) {
+                    self.drop_thread(thread);
+                }
+            }
+            None => {
+                let number = guild.and_then(|guild| self.p.guild(guild)).map(|head| head.number);
+                let ring = self.p.ring(thread);
+                if number.is_some() && ring.is_some_and(|ring| ring.number == number) {
+                    self.drop_ring(thread);
+                }
+            }
+        }
+        Some(())
+    }
+
+    pub(super) fn thread_list_sync(&mut self, d: Value<'_>) -> Option<()> {
+        let guild = id(d, "guild_id")?;
+        let (threads, members) = (maybe_list(d, "threads")?, maybe_list(d, "members")?);
+        let parents = maybe_list(d, "channel_ids")?;
+        self.guild = Some(guild);
+        let Some(head) = self.p.guild(guild) else { return Some(()) };
+        let parents: Option<Vec<u64>> =
+            parents.map(|ids| ids.elements().filter_map(Value::as_id).collect());
+        let synced = self.listed(objects(threads), "id");
+        let (mut some, mut from) = ([0; SOME], Some(0));
+        while let Some(next) = from {
+            let found = self.p.some_ids(keys::THREAD, head.number, next, &mut some);
+            let count = found.len();
+            from = found.last().and_then(|last| last.checked_add(1));
+            for thread in &some[..count] {
+                let under = |parents: &Vec<u64>| {
+                    let place = Place::Guild { guild, number: head.number, thread: true };
+                    let parent = self.id_of(place.at(*thread), "parent_id");
+                    parent.is_some_and(|parent| parents.contains(&parent))
+                };
+                if synced.binary_search(thread).is_err() && parents.as_ref().is_none_or(under) {
+                    self.drop_thread(*thread);
+                }
+            }
+        }
+        self.tools.ids = synced;
+        objects(threads).for_each(|thread| self.put_channel(Some(guild), thread, &[]));
+        for member in objects(members) {
+            if let Some(thread) = id(member, "id") {
+                self.set_own_member(guild, thread, member, None);
+            }
+        }
+        Some(())
+    }
+
+    /// Keeps the bot's own membership in the thread's object; `thread_id` stands in for the member's own.
+    fn set_own_member(&mut self, guild: u64, thread: u64, member: Value<'_>, thread_id: Option<Value<'_>>) {
+        let Some(place) = self.p.thread(guild, thread) else { return };
+        let mut text = std::mem::take(&mut self.tools.text);
+        text.clear();
+        text.extend_from_slice(b"{\"member\":{");
+        let start = text.len();
+        for (key, value) in member.fields() {
+            let not_kept = ["guild_id", "member", "presence"].iter().any(|name| key.is(name));
+            if not_kept || (thread_id.is_some() && key.is("id")) {
+                continue;
+            }
+            if text.len() > start {
+                text.push(b',');
+            }
+            key.write(&mut text);
+            text.push(b':');
+            value.write(&mut text);
+        }
+        if let Some(id) = thread_id {
+            if text.len() > start {
+                text.push(b',');
+            }
+            text.extend_from_slice(b"\"id\":");
+            id.write(&mut text);
+        }
+        text.extend_from_slice(b"}}");
+        self.merge_text(place.at(thread), &text);
+        self.tools.text = text;
+    }
+
+    pub(super) fn thread_member_update(&mut self, d: Value<'_>) -> Option<()> {
+        let thread = id(d, "id")?;
+        let guild = id(d, "guild_id")?;
+        self.guild = Some(guild);
+        self.set_own_member(guild, thread, d, None);
+        Some(())
+    }
+
+    pub(super) fn thread_members_update(&mut self, d: Value<'_>) -> Option<()> {
+        let (thread, guild) = (id(d, "id")?, id(d, "guild_id")?);
+        let (added, removed) = (maybe_list(d, "added_members")?, maybe_list(d, "removed_member_ids")?);
+        self.guild = Some(guild);
+        if let Some(place) = self.p.thread(guild, thread) {
+            self.merge(place.at(thread), d, Pick::Only(&["member_count"]));
+        }
+        for member in objects(added) {
+            let Some(user) = id(member, "user_id") else { continue };
+            self.put_thread_member(guild, thread, user, member);
+            if self.p.me == Some(user) {
+                self.set_own_member(guild, thread, member, d.get("id"));
+            }
+            if let Some(member) = object(member, "member") {
+                self.put_member(guild, member, None, false, &[]);
+            }
+        }
+        // After all members, so that what a presence says of a user does not depend on the order of the list.
+        if self.p.knows(guild) {
+            for presence in objects(added).filter_map(|member| object(member, "presence")) {
+                self.put_presence(guild, presence);
+            }
+        }
+        for user in removed.into_iter().flat_map(Value::elements).filter_map(Value::as_id) {
+            let Some(place) = self.p.thread(guild, thread) else { break };
+            self.drop_thread_member(thread, user);
+            if self.p.me == Some(user) {
+                let at = place.at(thread);
+                self.remove_fields(at, &["member"]);
+                if self.u64_of(at, "type") == Some(PRIVATE_THREAD) {
+                    self.drop_thread(thread);
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn put_thread_member(&mut self, guild: u64, thread: u64, user: u64, member: Value<'_>) {
+        if self.p.thread(guild, thread).is_none() {
+            return;
+        }
+        let at = At::new(keys::THREAD_USER, thread, user, thread);
+        match self.put_object(at, |_| {}, member, Pick::Without(&["member", "presence"]), &[]) {
+            Stored::Replaced => {}
+            Stored::Refused => self.drop_thread_member(thread, user),
+            Stored::New => {
+                self.p.counts.add_thread_members(1);
+                if self.put(key(keys::USER_THREAD, user, thread), &[]) == Stored::Refused {
+                    self.drop_thread_member(thread, user);
+                }
+            }
+        }
+    }
+
+    fn drop_thread_member(&mut self, thread: u64, user: u64) {
+        if self.erase(key(keys::THREAD_USER, thread, user)) {
+            self.p.counts.add_thread_members(-1);
+        }
+        self.erase(key(keys::USER_THREAD, user, thread));
+    }
+
+    /// All members of a thread.
+    pub(super) fn drop_thread_members(&mut self, thread: u64) {
+        let mut some = [0; SOME];
+        loop {
+            let count = self.p.some_ids(keys::THREAD_USER, thread, 0, &mut some).len();
+            if count == 0 {
+                return;
+            }
+            some[..count].iter().for_each(|user| self.drop_thread_member(thread, *user));
+        }
+    }
+
+    /// A user leaves all threads of a guild.
+    pub(super) fn leave_threads(&mut self, guild: u64, user: u64) {
+        let (mut some, mut from) = ([0; SOME], Some(0));
+        while let Some(next) = from {
+            let found = self.p.some_ids(keys::USER_THREAD, user, next, &mut some);
+            let count = found.len();
+            from = found.last().and_then(|last| last.checked_add(1));
+            for thread in &some[..count] {
+                if self.p.place(*thread).is_none_or(|place| place.guild() == Some(guild)) {
+                    self.drop_thread_member(*thread, user);
+                }
+            }
+        }
+    }
+}

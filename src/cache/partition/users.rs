@@ -1,0 +1,194 @@
+//! Users: kept while a member, a private channel or the bot itself refers to them.
+
+use crate::cache::encoding::{Entity, Pick, Value};
+use crate::cache::kind::Kind;
+
+use super::events::id;
+use super::keys::{self, id_key, put_number, take_number};
+use super::rows::{At, Stored, head_len};
+use super::{Partition, Step};
+
+/// How an object says something of a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Merge {
+    /// A full object, `username` and all; anything less is not taken.
+    Full,
+    /// A presence's, whose fields are written over a known user's if they have their documented type.
+    Presence,
+}
+
+impl Partition {
+    /// How often a user is referred to, and whether his object is known.
+    fn references(&self, user: u64) -> (u64, bool) {
+        let mut scratch = Vec::new();
+        let Some(mut value) = self.tree.get(id_key(keys::USER, user), &mut scratch) else { return (0, false) };
+        (take_number(&mut value), !value.is_empty())
+    }
+}
+
+/// The fields of a presence's user that have a documented type, and whether a value has it.
+fn fits(name: &str, value: Value<'_>) -> bool {
+    match name {
+        "username" | "discriminator" => value.is_string(),
+        "global_name" | "avatar" | "banner" => value.is_string() || value.is_null(),
+        "bot" | "system" => value.as_bool().is_some(),
+        "public_flags" | "flags" => value.as_u64().is_some(),
+        _ => true,
+    }
+}
+
+/// Those fields.
+const TYPED: [&str; 9] = [
+    "username",
+    "discriminator",
+    "global_name",
+    "avatar",
+    "banner",
+    "bot",
+    "system",
+    "public_flags",
+    "flags",
+];
+
+impl Step<'_> {
+    /// One more reason to keep a user.
+    pub(super) fn refer(&mut self, user: u64) -> Stored {
+        self.change_references(user, 1)
+    }
+
+    /// One reason less; without any he goes.
+    pub(super) fn release(&mut self, user: u64) {
+        self.change_references(user, -1);
+    }
+
+    fn change_references(&mut self, user: u64, by: i64) -> Stored {
+        let key = id_key(keys::USER, user);
+        let mut value = std::mem::take(&mut self.tools.value);
+        value.clear();
+        let old = self.p.tree.get(key, &mut self.tools.old);
+        let mut object: &[u8] = old.unwrap_or_default();
+        let before = take_number(&mut object);
+        let after = before.saturating_add_signed(by);
+        put_number(&mut value, after);
+        value.extend_from_slice(object);
+        let known = !object.is_empty();
+        let stored = if after == 0 {
+            self.erase(key);
+            if known {
+                self.count_user(user, false);
+            }
+            Stored::Replaced
+        } else if after == before {
+            Stored::Replaced
+        } else {
+            self.put(key, &value)
+        };
+        self.tools.value = value;
+        stored
+    }
+
+    /// A user's object came or went.
+    fn count_user(&mut self, user: u64, came: bool) {
+        self.p.counts.add(Kind::User, if came { 1 } else { -1 });
+        if came {
+            self.common.directory.add(keys::USER, user, self.p.index);
+        } else {
+            self.common.directory.remove(keys::USER, user, self.p.index);
+        }
+    }
+
+    /// Writes what an object says over what is known of a user, if somebody refers to him.
+    pub(super) fn put_user(&mut self, user: Value<'_>, how: Merge) {
+        if !self.holds(Kind::User) && !self.holds(Kind::Member) {
+            return;
+        }
+        let Some(user_id) = id(user, "id") else { return };
+        match how {
+            Merge::Full => {
+                if !user.get("username").is_some_and(Value::is_string) {
+                    return;
+                }
+                match self.p.references(user_id) {
+                    (0, _) => {}
+                    (_, true) => self.merge(At::new(keys::USER, 0, user_id, 0), user, Pick::Without(&["member"])),
+                    (references, false) => self.first_object(user_id, references, user, &["member"]),
+                }
+            }
+            Merge::Presence => {
+                // Nearly always the id alone.
+                if user.len() < 2 || !self.p.references(user_id).1 {
+                    return;
+                }
+                let mut left_out = ["id"; TYPED.len() + 1];
+                let mut count = 1;
+                for name in TYPED {
+                    if user.get(name).is_some_and(|value| !fits(name, value)) {
+                        left_out[count] = name;
+                        count += 1;
+                    }
+                }
+                self.merge(At::new(keys::USER, 0, user_id, 0), user, Pick::Without(&left_out[..count]));
+            }
+        }
+    }
+
+    /// USER_UPDATE tells everything of the bot, in whatever form.
+    pub(super) fn put_self(&mut self, user_id: u64, user: Value<'_>) {
+        if self.p.references(user_id).1 {
+            self.merge(At::new(keys::USER, 0, user_id, 0), user, Pick::All);
+        } else {
+            self.put_user(user, Merge::Full);
+        }
+    }
+
+    fn first_object(&mut self, user_id: u64, references: u64, user: Value<'_>, left_out: &[&str]) {
+        let at = At::new(keys::USER, 0, user_id, 0);
+        match self.put_object(at, |out| put_number(out, references), user, Pick::Without(left_out), &[]) {
+            Stored::Replaced => self.count_user(user_id, true),
+            // The references went while room was made.
+            Stored::New => drop(self.erase(at.key)),
+            Stored::Refused => {}
+        }
+    }
+
+    /// Forgets what is known of a user, but not that he is referred to.
+    pub(super) fn forget_object(&mut self, user: u64) {
+        let key = id_key(keys::USER, user);
+        let Some(old) = self.p.tree.get(key, &mut self.tools.old) else { return };
+        let head = head_len(keys::USER, old);
+        if old.len() == head {
+            return;
+        }
+        let mut value = std::mem::take(&mut self.tools.value);
+        value.clear();
+        value.extend_from_slice(&old[..head]);
+        // A shorter value needs no room.
+        self.put(key, &value);
+        self.tools.value = value;
+        self.count_user(user, false);
+    }
+
+    /// USER_UPDATE.
+    pub(super) fn user_update(&mut self, d: Value<'_>) -> Option<()> {
+        let user = id(d, "id")?;
+        if self.common.merge_current_user(user, d, self.tools) {
+            self.put_self(user, d);
+        }
+        Some(())
+    }
+}
+
+impl Partition {
+    /// A user's object.
+    pub(super) fn user<'a>(
+        &'a self,
+        common: &'a crate::cache::common::Common,
+        user: u64,
+        scratch: &'a mut Vec<u8>,
+    ) -> Option<Entity<'a>> {
+        let at = At::new(keys::USER, 0, user, 0);
+        let value = self.tree.get(at.key, scratch)?;
+        let bytes = &value[head_len(keys::USER, value)..];
+        (!bytes.is_empty()).then_some(Entity { bytes, context: at.context(), shapes: &common.shapes })
+    }
+}
