@@ -1,18 +1,27 @@
-//! The cache's memory: nanoseconds of each operation on a partition of 100,000 blobs or entries.
+//! The cache's memory: bytes that an entry costs, and nanoseconds of each operation, on partitions of 100,000 and of
+//! 1,000,000 members with values of 80 bytes.
 //!
 //! Picks are spread over everything, so that the processor's caches help no more than in production.
 
 use rateway::base::Rng;
-use rateway::cache::arena::{Handle, Heap, Index, Key, Region};
+use rateway::cache::arena::{Key, PAGE_BYTES, Region, Tree};
 use std::sync::Arc;
 
 fn main() {
+    println!(
+        "pages of {PAGE_BYTES} bytes; bytes per entry of 80 bytes (and share of its value), leaves' fullness"
+    );
+    for (name, order) in [("ascending", ascending as fn(u64) -> u64), ("random", random)] {
+        let tree = filled(COUNTS[0], order);
+        tell(name, &tree);
+        tell(&format!("{name}, then churn"), &churned(tree));
+    }
+    tell("members of 100 bytes, 200 to a guild", &guilds(1_000, 200));
     divan::main();
 }
 
-const COUNT: usize = 100_000;
-/// Bytes of a blob: a presence, a member with its user, a channel.
-const LENGTHS: [usize; 3] = [60, 150, 600];
+const COUNTS: [u64; 2] = [100_000, 1_000_000];
+const LEN: usize = 80;
 /// Operations per sample.
 const BATCH: usize = 1_000;
 
@@ -20,149 +29,149 @@ fn region() -> Arc<Region> {
     Region::with_capacity(256 << 20).expect("memory")
 }
 
-fn filled(len: usize) -> (Heap, Vec<Handle>) {
-    let mut heap = Heap::new(&region());
-    let content = vec![7; len];
-    let mut handles: Vec<_> = (0..COUNT).map(|_| heap.insert(&content).expect("room")).collect();
-    let mut random = Rng::new(1);
-    for i in (1..handles.len()).rev() {
-        handles.swap(i, random.below(i as u64 + 1) as usize);
+fn ascending(number: u64) -> u64 {
+    81_384_788_765_712_384 + (number << 22)
+}
+
+/// The same ids in an order without order.
+fn random(number: u64) -> u64 {
+    ascending(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 26)
+}
+
+fn member(user: u64) -> Key {
+    Key { kind: 2, a: 613_425_648_685_547_541, b: user }
+}
+
+fn filled(count: u64, order: fn(u64) -> u64) -> Tree {
+    let mut tree = Tree::new(&region());
+    (0..count).for_each(|number| assert_eq!(tree.put(member(order(number)), &[7; LEN]), Ok(false)));
+    tree
+}
+
+/// Each entry leaves once and another comes, and lengths drift.
+fn churned(mut tree: Tree) -> Tree {
+    let keys: Vec<Key> = tree.range(member(0), member(u64::MAX)).map(|(key, _)| key).collect();
+    let mut random = Rng::new(4);
+    for number in 0..3 * keys.len() as u64 {
+        let key = keys[random.below(keys.len() as u64) as usize];
+        if tree.remove(key) {
+            let key = member(self::random(1_000_000 + number));
+            tree.put(key, &[7; LEN + 8][..LEN - 8 + random.below(17) as usize]).expect("room");
+        } else {
+            let first = tree.first(key, member(u64::MAX)).unwrap_or(key);
+            tree.put(first, &[7; LEN + 8][..LEN - 8 + random.below(17) as usize]).expect("room");
+        }
     }
-    (heap, handles)
+    tree
+}
+
+/// Guilds that come one by one, their members in any order.
+fn guilds(guilds: u64, members: u64) -> Tree {
+    let (mut tree, mut rng) = (Tree::new(&region()), Rng::new(3));
+    for guild in 0..guilds {
+        for _ in 0..members {
+            let key = Key { kind: 2, a: random(guild), b: ascending(rng.below(1 << 37)) };
+            let _ = tree.put(key, &[7; 100]).expect("room");
+        }
+    }
+    tree
+}
+
+fn tell(name: &str, tree: &Tree) {
+    let usage = tree.usage();
+    let (pages, values) = (usage.page_bytes() as f64, usage.value_bytes as f64);
+    println!(
+        "  {name:40} {:6.1} ({:.3}), {:.3}",
+        pages / usage.entries as f64,
+        pages / values,
+        usage.live_bytes as f64 / (f64::from(usage.leaf_pages) * PAGE_BYTES as f64)
+    );
 }
 
 fn per_operation(bencher: divan::Bencher, mut operations: impl FnMut()) {
     bencher.counter(divan::counter::ItemsCount::new(BATCH)).bench_local(&mut operations);
 }
 
-#[divan::bench(args = LENGTHS)]
-fn heap_get(bencher: divan::Bencher, len: usize) {
-    let (heap, handles) = filled(len);
-    let mut at = 0;
+#[divan::bench(args = COUNTS)]
+fn get(bencher: divan::Bencher, count: u64) {
+    let (tree, mut rng, mut scratch) = (filled(count, random), Rng::new(1), Vec::new());
     per_operation(bencher, || {
         for _ in 0..BATCH {
-            at = (at + 1) % handles.len();
-            divan::black_box(heap.get(handles[at]).map(|bytes| bytes[0]));
+            let key = member(random(rng.below(count)));
+            divan::black_box(tree.get(key, &mut scratch).map(|bytes| bytes[0]));
         }
     });
 }
 
-/// A blob goes and another of another length comes, all over the heap: pages are pushed together as they fill.
-#[divan::bench(args = LENGTHS)]
-fn heap_free_and_insert(bencher: divan::Bencher, len: usize) {
-    let (mut heap, mut handles) = filled(len);
-    let content = vec![7; len * 2];
-    let (mut at, mut random) = (0, Rng::new(2));
+#[divan::bench(args = COUNTS)]
+fn miss(bencher: divan::Bencher, count: u64) {
+    let (tree, mut rng, mut scratch) = (filled(count, random), Rng::new(1), Vec::new());
     per_operation(bencher, || {
         for _ in 0..BATCH {
-            at = (at + 1) % handles.len();
-            assert!(heap.free(handles[at]));
-            let len = len / 2 + random.below(len as u64) as usize;
-            handles[at] = heap.insert(&content[..len]).expect("room");
+            divan::black_box(tree.get(member(random(rng.below(count)) + 1), &mut scratch));
         }
     });
 }
 
-/// The same with the compaction that an owner would do after each.
-#[divan::bench(args = LENGTHS)]
-fn heap_free_and_insert_and_compact(bencher: divan::Bencher, len: usize) {
-    let (mut heap, mut handles) = filled(len);
-    let content = vec![7; len * 2];
-    let (mut at, mut random) = (0, Rng::new(2));
+/// A value of the same length, as a presence that changes its status.
+#[divan::bench(args = COUNTS)]
+fn replace(bencher: divan::Bencher, count: u64) {
+    let (mut tree, mut rng) = (filled(count, random), Rng::new(1));
     per_operation(bencher, || {
         for _ in 0..BATCH {
-            at = (at + 1) % handles.len();
-            assert!(heap.free(handles[at]));
-            let len = len / 2 + random.below(len as u64) as usize;
-            handles[at] = heap.insert(&content[..len]).expect("room");
-            heap.compact(2_048);
+            assert_eq!(tree.put(member(random(rng.below(count))), &[9; LEN]), Ok(true));
         }
     });
 }
 
-#[divan::bench(args = LENGTHS)]
-fn heap_replace(bencher: divan::Bencher, len: usize) {
-    let (mut heap, handles) = filled(len);
-    let content = vec![7; len * 2];
-    let (mut at, mut random) = (0, Rng::new(2));
+/// Values whose lengths change.
+#[divan::bench(args = COUNTS)]
+fn replace_by_another_length(bencher: divan::Bencher, count: u64) {
+    let (mut tree, mut rng) = (filled(count, random), Rng::new(1));
     per_operation(bencher, || {
         for _ in 0..BATCH {
-            at = (at + 1) % handles.len();
-            let len = len - 8 + random.below(17) as usize;
-            heap.replace(handles[at], &content[..len]).expect("room");
+            let len = LEN - 8 + rng.below(17) as usize;
+            assert_eq!(tree.put(member(random(rng.below(count))), &[9; LEN + 8][..len]), Ok(true));
         }
     });
 }
 
-/// Fills and empties, so that nothing is reused.
-#[divan::bench(args = LENGTHS)]
-fn heap_insert(bencher: divan::Bencher, len: usize) {
-    let content = vec![7; len];
-    let mut heap = Heap::new(&region());
-    let mut handles = Vec::with_capacity(BATCH);
-    per_operation(bencher, || {
-        if heap.usage().blobs as usize >= COUNT {
-            heap = Heap::new(heap.region());
-        }
-        handles.clear();
-        handles.extend((0..BATCH).map(|_| heap.insert(&content).expect("room")));
-    });
-}
-
-fn key(number: usize) -> Key {
-    Key { kind: 2, a: 81_384_788_765_712_384 + ((number as u64) << 22), b: 613_425_648_685_547_541 }
-}
-
-fn index() -> Index {
-    let mut index = Index::new(&region(), [3, 4]);
-    (0..COUNT).for_each(|number| assert_eq!(index.insert(&key(number), 1), Ok(None)));
-    index
-}
-
-#[divan::bench]
-fn index_get(bencher: divan::Bencher) {
-    let (index, mut random) = (index(), Rng::new(1));
+/// An entry goes and another comes, all over the tree: leaves are shared out, split and joined.
+#[divan::bench(args = COUNTS)]
+fn remove_and_insert(bencher: divan::Bencher, count: u64) {
+    let (mut tree, mut oldest) = (filled(count, random), 0);
     per_operation(bencher, || {
         for _ in 0..BATCH {
-            divan::black_box(index.get(&key(random.below(COUNT as u64) as usize)));
+            assert!(tree.remove(member(random(oldest))));
+            tree.put(member(random(oldest + count)), &[7; LEN]).expect("room");
+            oldest += 1;
         }
     });
 }
 
-#[divan::bench]
-fn index_miss(bencher: divan::Bencher) {
-    let (index, mut random) = (index(), Rng::new(1));
+/// Growth from nothing, in order and not.
+#[divan::bench(args = [true, false])]
+fn insert(bencher: divan::Bencher, in_order: bool) {
+    let (mut tree, mut next) = (Tree::new(&region()), 0);
+    let order = if in_order { ascending } else { random };
     per_operation(bencher, || {
+        if tree.len() >= COUNTS[0] {
+            tree.clear();
+        }
         for _ in 0..BATCH {
-            divan::black_box(index.get(&key(COUNT + random.below(COUNT as u64) as usize)));
+            tree.put(member(order(next)), &[7; LEN]).expect("room");
+            next += 1;
         }
     });
 }
 
-#[divan::bench]
-fn index_remove_and_insert(bencher: divan::Bencher) {
-    let (mut index, mut random) = (index(), Rng::new(1));
+/// A thousand entries in order.
+#[divan::bench(args = COUNTS)]
+fn range_of_1000(bencher: divan::Bencher, count: u64) {
+    let (tree, mut rng) = (filled(count, random), Rng::new(1));
     per_operation(bencher, || {
-        for _ in 0..BATCH {
-            let key = key(random.below(COUNT as u64) as usize);
-            index.remove(&key);
-            index.insert(&key, 5).expect("room");
-        }
-    });
-}
-
-/// Growth included: chains are split as entries come.
-#[divan::bench]
-fn index_insert(bencher: divan::Bencher) {
-    let region = region();
-    let mut index = Index::new(&region, [3, 4]);
-    per_operation(bencher, || {
-        if index.len() >= COUNT {
-            index = Index::new(&region, [3, 4]);
-        }
-        let len = index.len();
-        for number in len..len + BATCH {
-            index.insert(&key(number), 1).expect("room");
-        }
+        let from = member(random(rng.below(count)));
+        let range = tree.range(from, member(u64::MAX)).take(BATCH);
+        divan::black_box(range.fold(0, |sum, (_, value)| sum + value.len()));
     });
 }

@@ -20,4 +20,3 @@ macro_rules! number {
 
 number!(u16_at, put_u16, u16);
 number!(u32_at, put_u32, u32);
-number!(u64_at, put_u64, u64);

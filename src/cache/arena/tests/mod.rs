@@ -1,9 +1,9 @@
 //! Models, exhaustion, threads and churn. Seeded tests print their seed and replay with RATEWAY_SEED.
 
 mod churn;
-mod heap;
-mod index;
 mod region;
+mod tree;
+mod tree_damage;
 
 use super::{PAGE_BYTES, Region};
 use std::sync::Arc;
