@@ -31,11 +31,9 @@ use common::Common;
 pub use common::Holding;
 use directory::Directory;
 use encoding::{Parser, Shapes};
-use kind::Kind;
-pub use kind::KindSet;
-pub use partition::keys;
+pub use kind::{Kind, KindSet};
 use partition::{Answered, Event, Partition, Step, Tools};
-use question::Question;
+pub use question::{Question, QuestionError};
 
 /// What a cache is made with.
 #[derive(Clone, Debug)]
@@ -163,7 +161,7 @@ impl Cache {
             }
             _ => {}
         }
-        if let Some(guild) = question.guild() {
+        if let Some(guild) = partition::guild_of(question) {
             let found = match self.partition_of_guild(guild) {
                 Some(partition) => self.ask_one(partition, question, scratch, out),
                 None => Answer::Missing,
@@ -202,7 +200,7 @@ impl Cache {
         for (row, id) in partition::directory_rows(question) {
             let candidates = self.common.directory.candidates(row, id);
             let all = if candidates.everybody { self.partitions.len() } else { 0 };
-            for partition in candidates.iter().map(usize::from).chain(0..all) {
+            for partition in candidates.shards().iter().copied().map(usize::from).chain(0..all) {
                 match self.ask_one(partition, question, scratch, out) {
                     Answer::Missing => {}
                     answer => return answer,

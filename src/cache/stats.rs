@@ -42,10 +42,9 @@ fn write_stats(common: &Common, out: &mut Vec<u8>) -> std::io::Result<()> {
     }
     write!(out, "\"thread_members\":{},", totals.thread_members())?;
     write!(out, "\"unavailable_guilds\":{}", totals.unavailable())?;
-    for (name, count) in [
-        ("evicted", (|kind| totals.evicted(kind)) as &dyn Fn(Kind) -> u64),
-        ("refused", &|kind| totals.refused(kind)),
-    ] {
+    let gone: [(&str, &dyn Fn(Kind) -> u64); 2] =
+        [("evicted", &|kind| totals.evicted(kind)), ("refused", &|kind| totals.refused(kind))];
+    for (name, count) in gone {
         write!(out, ",\"{name}\":{{")?;
         for (index, (name, kind)) in NAMES.into_iter().enumerate() {
             let comma = if index > 0 { "," } else { "" };

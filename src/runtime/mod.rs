@@ -60,7 +60,7 @@ pub enum Error {
     /// The system refused something that the process cannot do without.
     Io(&'static str, io::Error),
     /// The cache's memory, of that many bytes, was not to be had.
-    Cache(u64, cache::arena::ReserveError),
+    Cache(usize, cache::arena::ReserveError),
     /// Discord refused the bot for good.
     Fatal(String),
 }
@@ -284,7 +284,7 @@ fn shared(
 /// The cache with all its memory.
 fn new_cache(config: &Config, plan: &Plan) -> Result<Cache, Error> {
     let options = cache::Options {
-        memory_bytes: usize::try_from(config.cache_memory_bytes).unwrap_or(usize::MAX),
+        memory_bytes: config.cache_memory_bytes,
         holding: cache::Holding {
             kinds: config.cache_kinds,
             message_cache_size: config.message_cache_size,

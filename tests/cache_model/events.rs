@@ -240,13 +240,11 @@ impl Step<'_> {
         self.replace_children(Kind::StageInstance, guild, stages);
         self.replace_children(Kind::ScheduledEvent, guild, events);
 
-        let listed: BTreeSet<u64> =
-            members.iter().filter_map(|m| object_id(m.as_object()?.get("user")?)).collect();
+        // Users of members that are not there any more are let go at the end: what the payload says otherwise of one
+        // (in a voice state) is said of a known user.
         let cached: Vec<u64> =
             self.p.members.keys().filter(|(g, _)| *g == guild).map(|(_, user)| *user).collect();
-        for user in cached.into_iter().filter(|user| !listed.contains(user)) {
-            self.drop_member(guild, user);
-        }
+        self.p.members.retain(|(g, _), _| *g != guild);
         for member in members.iter().filter_map(Value::as_object) {
             self.put_member(guild, member, None, true);
         }
@@ -255,6 +253,11 @@ impl Step<'_> {
         }
         for presence in presences.iter().filter_map(Value::as_object) {
             self.put_presence(guild, presence);
+        }
+        for user in cached {
+            if !self.p.members.contains_key(&(guild, user)) {
+                self.release(user, Reference::Guild(guild));
+            }
         }
         Some(())
     }

@@ -9,6 +9,7 @@ use super::generator::{Event, Generator, print, shrink};
 use super::oracle::{KINDS, Kind, Options, Oracle};
 use super::queries::{Answer as Expected, TYPES};
 use rateway::base::rng::Rng;
+use rateway::cache::arena::PAGE_BYTES;
 use rateway::cache::kind::{self, KindSet};
 use rateway::cache::question::Question;
 use rateway::cache::{Answer, Applied, Cache, Holding, Scratch};
@@ -42,6 +43,14 @@ impl Real {
             seed: [1, 2],
         });
         Real { cache: cache.expect("memory"), scratch: Scratch::default(), options: options.clone() }
+    }
+
+    /// One whose region has a few pages.
+    fn with_pages(options: &Options, pages: usize) -> Real {
+        let probe = 256 * 1024;
+        let stats = Real::new(options, probe).ask("Stats", &[]).expect("always there");
+        let beside = probe - stats["memory"]["capacity_bytes"].as_u64().expect("bytes") as usize;
+        Real::new(options, beside + pages * PAGE_BYTES)
     }
 
     pub fn apply(&mut self, shard: u32, event: &str, d: &Value) -> bool {
@@ -123,6 +132,9 @@ fn expected(oracle: &Oracle, kind: &str, ids: &[u64]) -> Vec<Value> {
 }
 
 fn check(oracle: &Oracle, real: &mut Real, kind: &str, ids: &[u64]) {
+    if is_astray(oracle, kind, ids) {
+        return;
+    }
     let right = expected(oracle, kind, ids);
     match real.ask(kind, ids) {
         None => assert!(right.is_empty(), "{kind} {ids:?} is missing: {}", json!(right)),
@@ -130,6 +142,18 @@ fn check(oracle: &Oracle, real: &mut Real, kind: &str, ids: &[u64]) {
             assert!(right.contains(&answer), "{kind} {ids:?}: {answer}, expected {}", json!(right));
         }
     }
+}
+
+/// Whether a question is about a guild whose events came by another shard than Discord's formula says (bent ids do
+/// that): the cache looks where the formula says.
+fn is_astray(oracle: &Oracle, kind: &str, ids: &[u64]) -> bool {
+    let guild = match kind {
+        "Guild" | "GuildChannels" | "GuildRoles" | "GuildEmojis" | "GuildMembers" | "Member" | "Presence" => ids[0],
+        "VoiceState" => ids[1],
+        _ => return false,
+    };
+    let shard = ((guild >> 22) % u64::from(oracle.options.shard_count)) as u32;
+    oracle.partitions.iter().any(|(other, p)| *other != shard && p.guilds.contains_key(&guild))
 }
 
 /// Everything that the oracle has is there, and by the counts nothing else.
@@ -196,6 +220,10 @@ const COUNTED: [&str; 9] = [
     "member",
 ];
 
+fn user_of(user: &Value) -> Option<u64> {
+    user.get("id").and_then(super::oracle::id_of)
+}
+
 /// An answer of a cache that had to evict has nothing that the oracle's has not.
 fn check_part(kind: &str, answer: &Value, right: &[Value]) {
     let fits = |right: &Value| {
@@ -203,40 +231,57 @@ fn check_part(kind: &str, answer: &Value, right: &[Value]) {
         answer.iter().all(|(key, value)| {
             COUNTED.contains(&key.as_str())
                 || right.get(key) == Some(value)
-                || (key == "user" && value.get("id") == right.get(key).and_then(|user| user.get("id")))
+                || (key == "user" && user_of(value) == right.get(key).and_then(user_of))
         })
     };
     assert!(right.iter().any(fits), "{kind}: {answer} is no part of {}", json!(right));
+}
+
+/// Makes everything that has an id large.
+fn pad(d: &mut Value, length: usize) {
+    match d {
+        Value::Object(object) => {
+            object.values_mut().for_each(|value| pad(value, length * 7 % 1_000 + 100));
+            if object.contains_key("id") || object.contains_key("user_id") || object.contains_key("roles") {
+                object.insert("_pad".to_owned(), json!("é".repeat(length / 2)));
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(|value| pad(value, length)),
+        _ => {}
+    }
 }
 
 /// The same with so little memory that most goes again.
 fn run_pressed(seed: u64, events: &[Event]) -> u64 {
     let mut options = options(seed);
     options.kinds = KINDS.into_iter().collect();
-    let memory = MEMORY_MIN + (seed % 7) as usize * 8 * 1024;
-    let (mut oracle, mut real) = (Oracle::new(options.clone()), Real::new(&options, memory));
+    options.message_cache_size = options.message_cache_size.max(3);
+    let mut oracle = Oracle::new(options.clone());
+    let mut real = Real::with_pages(&options, 1 + options.shards.len() + (seed % 5) as usize);
     for event in events {
         oracle.apply(event.shard, &event.name, &event.d);
         real.apply(event.shard, &event.name, &event.d);
+        let stats = real.ask("Stats", &[]).expect("always there");
+        let memory = &stats["memory"];
+        // Once a whole guild has gone, what its events said of users and of ids that move between guilds is missing:
+        // then answers are only well formed and about what was asked for.
+        let guilds_went = stats["evicted"]["guilds"] != json!(0);
         for (kind, ids) in questions(&oracle) {
-            if kind.starts_with("Guild") && kind.ends_with('s') || kind == "VoiceChannelStates" {
-                continue;
-            }
-            if let Some(answer) = real.ask(kind, &ids) {
+            let Some(answer) = real.ask(kind, &ids) else { continue };
+            if guilds_went {
+                let own = answer.get("id").and_then(super::oracle::id_of);
+                let asked = if kind == "Message" { ids[1] } else { ids.first().copied().unwrap_or_default() };
+                assert!(own.is_none_or(|own| kind == "CurrentUser" || own == asked), "{kind} {ids:?}: {answer}");
+            } else if answer.is_object() {
                 check_part(kind, &answer, &expected(&oracle, kind, &ids));
             }
         }
-        let stats = real.ask("Stats", &[]).expect("always there");
-        let memory = &stats["memory"];
         assert!(memory["peak_bytes"].as_u64() <= memory["capacity_bytes"].as_u64(), "{memory}");
     }
     let stats = real.ask("Stats", &[]).expect("always there");
     let sum = |what: &str| stats[what].as_object().expect("counts").values().filter_map(Value::as_u64).sum::<u64>();
     sum("evicted") + sum("refused")
 }
-
-/// Shapes and directory leave a few pages of this.
-const MEMORY_MIN: usize = 96 * 1024;
 
 fn seeds(default: u64) -> std::ops::Range<u64> {
     let variable = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
@@ -274,12 +319,14 @@ fn the_cache_answers_as_the_oracle_does() {
 fn a_cache_that_evicts_answers_nothing_wrong() {
     let mut gone = 0;
     for seed in seeds(SEEDS / 4) {
-        let events = Generator::new(seed, options(seed).shard_count, 0).sequence(3 * LENGTH);
+        let mut events = Generator::new(seed, options(seed).shard_count, 0).sequence(2 * LENGTH);
+        events.iter_mut().enumerate().for_each(|(n, event)| pad(&mut event.d, n * 131 % 900));
         let count = std::cell::Cell::new(0);
         judge(seed, events, |events| count.set(run_pressed(seed, events)));
         gone += count.get();
     }
     assert!(gone > 0, "nothing was evicted: the memory is too large for this test");
+    eprintln!("{gone} entities were evicted or not kept");
 }
 
 /// The corpus' story, its files as they are.

@@ -23,7 +23,7 @@ mod bytes;
 pub(crate) mod sip;
 
 pub use pages::Pages;
-pub use region::{PAGE_BYTES, PageId, Region};
+pub use region::{PAGE_BYTES, PageId, Region, ReserveError};
 pub use tree::{Key, RESERVED_KIND, Range, Tree, TreeUsage, VALUE_BYTES_MAX, Value};
 
 /// No page was free: nothing was changed; free something and try again.

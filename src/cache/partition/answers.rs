@@ -341,6 +341,21 @@ impl<'o> List<'o> {
     }
 }
 
+/// The guild whose shard knows the answer.
+pub fn guild_of(question: Question) -> Option<u64> {
+    match question {
+        Question::Guild(guild)
+        | Question::Member { guild, .. }
+        | Question::Presence { guild, .. }
+        | Question::VoiceState { place: guild, .. }
+        | Question::GuildChannels(guild)
+        | Question::GuildRoles(guild)
+        | Question::GuildEmojis(guild)
+        | Question::GuildMembers { guild, .. } => Some(guild),
+        _ => None,
+    }
+}
+
 /// Where the directory is to be asked for what is known by its own id. Voice states are found by a channel that is
 /// known itself or not.
 pub fn directory_rows(question: Question) -> impl Iterator<Item = (u8, u64)> {

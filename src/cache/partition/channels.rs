@@ -138,7 +138,7 @@ impl Step<'_> {
     fn recipients(&self, channel: u64) -> Vec<u64> {
         let at = Place::Private.at(channel);
         let read = self.p.field_of(self.common, at, "recipients", |field| {
-            let ids = field.elements().filter_map(|user| user.get("id").and_then(|id| id.as_id()));
+            let ids = field.elements().filter_map(|user| user.get("id").ok()??.as_id());
             let mut ids: Vec<u64> = ids.collect();
             ids.sort_unstable();
             ids.dedup();

@@ -139,7 +139,7 @@ impl Step<'_> {
     fn patch(&mut self, at: At, name: &str, write: impl FnOnce(Option<Value<'_>>, &mut Vec<u8>) -> bool) {
         let mut old = std::mem::take(&mut self.tools.text);
         old.clear();
-        let found = self.p.field_of(self.common, at, name, |field| field.write(&self.common.shapes, &mut old).is_ok());
+        let found = self.p.field_of(self.common, at, name, |field| field.write(&mut old).is_ok());
         let mut patch = std::mem::take(&mut self.tools.patch);
         patch.clear();
         let changed = if found == Some(true) {

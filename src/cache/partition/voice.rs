@@ -17,6 +17,11 @@ impl Partition {
         value.map(|mut value| take_u64(&mut value))
     }
 
+    fn is_alone_in_voice(&self, channel: u64) -> bool {
+        let (from, to) = span(keys::VOICE_IN, channel);
+        self.tree.range(from, to).nth(1).is_none()
+    }
+
     fn has_voice(&self, channel: u64) -> bool {
         let (from, to) = span(keys::VOICE_IN, channel);
         self.tree.first(from, to).is_some()
@@ -88,9 +93,10 @@ impl Step<'_> {
         let mut bytes = std::mem::take(&mut self.tools.text);
         bytes.clear();
         put_number(&mut bytes, number);
-        let first = !self.p.has_voice(channel);
         match self.put(key(keys::VOICE_IN, channel, user), &bytes) {
-            Stored::New if first => self.common.directory.add(keys::VOICE_IN, channel, self.p.index),
+            Stored::New if self.p.is_alone_in_voice(channel) => {
+                self.common.directory.add(keys::VOICE_IN, channel, self.p.index);
+            }
             Stored::New | Stored::Replaced => {}
             Stored::Refused => drop(self.erase(at.key)),
         }
