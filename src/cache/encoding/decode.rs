@@ -4,115 +4,129 @@
 //! element, slot and key takes a byte at least, the recursion stops at [`DEPTH_MAX`] and the text at
 //! [`DECODED_MAX`], so that no pattern of bytes costs more than that.
 
-use super::scalars::{Reader, is_string_text, skip_scalar, write_scalar};
+use super::scalars::{Reader, is_string_text, skip_scalar, write_scalar, write_uint};
 use super::shapes::Shapes;
-use super::{DECODED_MAX, DEPTH_MAX, Error, tag};
+use super::{Context, DECODED_MAX, DEPTH_MAX, Error, tag};
 
-/// Writes the JSON text of what [`super::Encoder`] wrote into `bytes`; `out` is cleared first.
-///
-/// # Errors
-/// Damage; `out` is then empty.
-pub fn decode(bytes: &[u8], shapes: &Shapes, out: &mut Vec<u8>) -> Result<(), Error> {
-    out.clear();
-    let mut from = Reader(bytes);
-    let done = from.byte().and_then(|tag| write(tag, &mut from, shapes, out, 0));
-    let done = done.and(if from.0.is_empty() { Ok(()) } else { Err(Error::Damaged) });
-    if done.is_err() {
-        out.clear();
-    }
-    done
-}
-
-/// Writes the value with that tag at the front of `from`; `depth` containers are open.
-pub(super) fn write(
-    tag: u8,
-    from: &mut Reader<'_>,
-    shapes: &Shapes,
-    out: &mut Vec<u8>,
-    depth: usize,
-) -> Result<(), Error> {
-    match tag {
-        tag::OBJECT | tag::ARRAY if depth == DEPTH_MAX => Err(Error::TooDeep),
-        // What one step adds beyond this is at most a shape's text and a string that is in `from`.
-        _ if out.len() > DECODED_MAX => Err(Error::TooLarge),
-        tag::OBJECT => write_object(from, shapes, out, depth + 1),
-        tag::ARRAY => write_array(from, shapes, out, depth + 1),
-        _ => write_scalar(out, tag, from),
-    }
-}
-
-fn write_object(
-    from: &mut Reader<'_>,
-    shapes: &Shapes,
-    out: &mut Vec<u8>,
-    depth: usize,
-) -> Result<(), Error> {
-    let id = from.varint()?;
-    if id == 0 {
-        return write_inline(from, shapes, out, depth);
-    }
-    let shape = shapes.get(id).ok_or(Error::Damaged)?;
-    let mut done = 0;
-    for hole in shape.holes() {
-        out.extend_from_slice(&shape.text[done..hole]);
-        let tag = match shape.text[hole] {
-            tag::ANY => from.byte()?,
-            tag => tag,
-        };
-        write(tag, from, shapes, out, depth)?;
-        done = hole + 1;
-    }
-    out.extend_from_slice(&shape.text[done..]);
-    Ok(())
-}
-
-fn write_inline(
-    from: &mut Reader<'_>,
-    shapes: &Shapes,
-    out: &mut Vec<u8>,
-    depth: usize,
-) -> Result<(), Error> {
-    let count = from.count()?;
-    out.push(b'{');
-    for index in 0..count {
-        let length = from.count()?;
-        let key = from.take(length)?;
-        if !is_string_text(key) {
-            return Err(Error::Damaged);
+/// Takes the tag of an entity from its front.
+#[inline]
+pub(super) fn head(from: &mut Reader<'_>) -> Result<u8, Error> {
+    match from.0 {
+        // An object's payload starts with its shape.
+        [first, ..] if *first != 0 => Ok(tag::OBJECT),
+        _ => {
+            from.byte()?;
+            from.byte()
         }
-        out.extend_from_slice(if index == 0 { b"\"" } else { b",\"" });
-        out.extend_from_slice(key);
-        out.extend_from_slice(b"\":");
-        let tag = from.byte()?;
-        write(tag, from, shapes, out, depth)?;
     }
-    out.push(b'}');
-    Ok(())
 }
 
-fn write_array(from: &mut Reader<'_>, shapes: &Shapes, out: &mut Vec<u8>, depth: usize) -> Result<(), Error> {
-    let count = from.count()?;
-    out.push(b'[');
-    if count > 0 {
-        let common = element_tag(from)?;
+/// Writes values behind what is in `out`.
+pub(super) struct Writer<'a> {
+    context: Context,
+    shapes: &'a Shapes,
+    out: &'a mut Vec<u8>,
+    /// Length of `out` beyond which it is too much.
+    end: usize,
+}
+
+impl<'a> Writer<'a> {
+    pub fn new(context: Context, shapes: &'a Shapes, out: &'a mut Vec<u8>) -> Writer<'a> {
+        let end = out.len().saturating_add(DECODED_MAX);
+        Writer { context, shapes, out, end }
+    }
+
+    /// Writes the value with that tag at the front of `from`; `depth` containers are open.
+    pub fn value(&mut self, tag: u8, from: &mut Reader<'_>, depth: usize) -> Result<(), Error> {
+        match tag {
+            tag::OBJECT | tag::ARRAY if depth == DEPTH_MAX => Err(Error::TooDeep),
+            // What one step adds beyond this is at most a shape's text and a string that is in `from`.
+            _ if self.out.len() > self.end => Err(Error::TooLarge),
+            tag::OBJECT => self.object(from, depth + 1),
+            tag::ARRAY => self.array(from, depth + 1),
+            tag::OWN | tag::PARENT => {
+                let id = self.context.id_of(tag).ok_or(Error::Damaged)?;
+                self.out.push(b'"');
+                write_uint(self.out, id);
+                self.out.push(b'"');
+                Ok(())
+            }
+            _ => write_scalar(self.out, tag, from),
+        }
+    }
+
+    fn object(&mut self, from: &mut Reader<'_>, depth: usize) -> Result<(), Error> {
+        let id = from.varint()?;
+        if id == 0 {
+            return self.inline(from, depth);
+        }
+        let shape = self.shapes.get(id).ok_or(Error::Damaged)?;
+        let mut done = 0;
+        for slot in &shape.slots {
+            if slot.constant.is_some() {
+                continue;
+            }
+            let hole = slot.value();
+            self.out.extend_from_slice(&shape.text[done..hole]);
+            let tag = if slot.tag == tag::ANY { from.byte()? } else { slot.tag };
+            self.value(tag, from, depth)?;
+            done = hole + 1;
+        }
+        self.out.extend_from_slice(&shape.text[done..]);
+        Ok(())
+    }
+
+    fn inline(&mut self, from: &mut Reader<'_>, depth: usize) -> Result<(), Error> {
+        let count = from.count()?;
+        self.out.push(b'{');
+        for index in 0..count {
+            let length = from.count()?;
+            let key = from.take(length)?;
+            if !is_string_text(key) {
+                return Err(Error::Damaged);
+            }
+            self.out.extend_from_slice(if index == 0 { b"\"" } else { b",\"" });
+            self.out.extend_from_slice(key);
+            self.out.extend_from_slice(b"\":");
+            let tag = from.byte()?;
+            self.value(tag, from, depth)?;
+        }
+        self.out.push(b'}');
+        Ok(())
+    }
+
+    fn array(&mut self, from: &mut Reader<'_>, depth: usize) -> Result<(), Error> {
+        let (count, common) = array_head(from)?;
+        self.out.push(b'[');
         for index in 0..count {
             if index > 0 {
-                out.push(b',');
+                self.out.push(b',');
             }
-            let tag = if common == tag::ANY_IN_ARRAY { from.byte()? } else { common };
-            write(tag, from, shapes, out, depth)?;
+            let tag = element_tag(common, from)?;
+            self.value(tag, from, depth)?;
         }
+        self.out.push(b']');
+        Ok(())
     }
-    out.push(b']');
-    Ok(())
 }
 
-/// The tag of an array's elements; one whose payload is empty would let a byte stand for millions of elements.
-fn element_tag(from: &mut Reader<'_>) -> Result<u8, Error> {
-    match from.byte()? {
-        tag::ANY..=tag::FALSE => Err(Error::Damaged),
-        tag => Ok(tag),
+/// How many elements follow, and their common tag.
+#[inline]
+pub(super) fn array_head(from: &mut Reader<'_>) -> Result<(usize, u8), Error> {
+    let count = from.count()?;
+    if count == 0 {
+        return Ok((0, tag::ANY_IN_ARRAY));
     }
+    match from.byte()? {
+        common if common == tag::ANY_IN_ARRAY || tag::has_bytes(common) => Ok((count, common)),
+        _ => Err(Error::Damaged),
+    }
+}
+
+/// The tag of an array's next element.
+#[inline]
+pub(super) fn element_tag(common: u8, from: &mut Reader<'_>) -> Result<u8, Error> {
+    if common == tag::ANY_IN_ARRAY { from.byte() } else { Ok(common) }
 }
 
 /// Steps over the value with that tag at the front of `from`.
@@ -123,11 +137,8 @@ pub(super) fn skip(tag: u8, from: &mut Reader<'_>, shapes: &Shapes, depth: usize
             let id = from.varint()?;
             if id > 0 {
                 let shape = shapes.get(id).ok_or(Error::Damaged)?;
-                for hole in shape.holes() {
-                    let tag = match shape.text[hole] {
-                        tag::ANY => from.byte()?,
-                        tag => tag,
-                    };
+                for slot in shape.slots.iter().filter(|slot| slot.constant.is_none()) {
+                    let tag = if slot.tag == tag::ANY { from.byte()? } else { slot.tag };
                     skip(tag, from, shapes, depth + 1)?;
                 }
                 return Ok(());
@@ -141,17 +152,14 @@ pub(super) fn skip(tag: u8, from: &mut Reader<'_>, shapes: &Shapes, depth: usize
             Ok(())
         }
         tag::ARRAY => {
-            let count = from.count()?;
-            if count == 0 {
-                return Ok(());
-            }
-            let common = element_tag(from)?;
+            let (count, common) = array_head(from)?;
             for _ in 0..count {
-                let tag = if common == tag::ANY_IN_ARRAY { from.byte()? } else { common };
+                let tag = element_tag(common, from)?;
                 skip(tag, from, shapes, depth + 1)?;
             }
             Ok(())
         }
+        tag::OWN | tag::PARENT => Ok(()),
         _ => skip_scalar(tag, from),
     }
 }

@@ -1,135 +1,43 @@
-//! JSON to bytes.
+//! Values to bytes.
 //!
-//! Enters: text, or nodes of a tape that somebody parsed. Leaves: the bytes that the head of `encoding` draws. Text
-//! goes through simd-json over a copy, so that the caller's bytes stay as they are; what that refuses is asked of
-//! [`Plain`], which also has the last word on what is no JSON.
+//! Enters: values of either tape. Leaves: the bytes that the head of `encoding` draws, behind what is in `out`.
 //!
 //! One pass: a value's payload is written behind what is there, and an object, whose keys and constants are known
 //! only at its end, then gets its shape's number in front. The recursion is bounded by [`DEPTH_MAX`].
 
-use simd_json::{Buffers, INPUT_PADDING, Node, StaticNode, Tape};
-
-use super::fields::Cursor;
-use super::plain::{Plain, Token};
-use super::scalars::{escape, put_float, put_string, put_varint};
-use super::shapes::{Keys, Shapes};
-use super::{CONSTANTS, DEPTH_MAX, ENTITY_MAX, Error, constant_of, tag};
-
-/// A node of either tape.
-#[derive(Clone, Copy)]
-enum View<'a> {
-    Null,
-    Bool(bool),
-    Uint(u64),
-    Int(i64),
-    Float(f64),
-    /// A number as text.
-    Number(&'a [u8]),
-    /// A string, and whether it is escaped already.
-    String(&'a [u8], bool),
-    Array {
-        len: usize,
-        count: usize,
-    },
-    Object {
-        len: usize,
-        count: usize,
-    },
-}
-
-impl View<'_> {
-    /// Nodes that this one and what is inside it take.
-    #[inline]
-    fn nodes(self) -> usize {
-        match self {
-            View::Array { count, .. } | View::Object { count, .. } => 1 + count,
-            _ => 1,
-        }
-    }
-}
-
-/// A tape. A place behind its end is null, which no sound tape asks for.
-trait Source {
-    fn view(&self, at: usize) -> View<'_>;
-}
-
-impl Source for &[Node<'_>] {
-    #[inline]
-    fn view(&self, at: usize) -> View<'_> {
-        match self.get(at) {
-            Some(Node::String(text)) => View::String(text.as_bytes(), false),
-            Some(&Node::Object { len, count }) => View::Object { len, count },
-            Some(&Node::Array { len, count }) => View::Array { len, count },
-            Some(Node::Static(StaticNode::Bool(value))) => View::Bool(*value),
-            Some(Node::Static(StaticNode::I64(value))) => View::Int(*value),
-            Some(Node::Static(StaticNode::U64(value))) => View::Uint(*value),
-            Some(Node::Static(StaticNode::F64(value))) => View::Float(*value),
-            Some(Node::Static(StaticNode::Null)) | None => View::Null,
-        }
-    }
-}
-
-impl Source for Plain {
-    fn view(&self, at: usize) -> View<'_> {
-        match self.tokens.get(at) {
-            Some(&Token::Bool(value)) => View::Bool(value),
-            Some(&Token::Number(from, to)) => {
-                let text = &self.texts[from..to];
-                let whole = std::str::from_utf8(text).ok();
-                // Minus nothing is a float to most readers; as text it stays what it is.
-                match whole.filter(|text| *text != "-0").and_then(|text| text.parse::<i128>().ok()) {
-                    Some(value) if u64::try_from(value).is_ok() => View::Uint(value as u64),
-                    Some(value) if i64::try_from(value).is_ok() => View::Int(value as i64),
-                    _ => View::Number(text),
-                }
-            }
-            Some(&Token::String(from, to)) => View::String(&self.texts[from..to], true),
-            Some(&Token::Array { len, count }) => View::Array { len, count },
-            Some(&Token::Object { len, count }) => View::Object { len, count },
-            Some(Token::Null) | None => View::Null,
-        }
-    }
-}
+use super::entity::Entity;
+use super::merge::PatchKeys;
+use super::plain::Plain;
+use super::scalars::{Reader, put_float, put_string, put_varint};
+use super::shape::Keys;
+use super::shapes::Shapes;
+use super::value::{Pick, Source, Tape, Value, View};
+use super::{CONSTANTS, Context, DEPTH_MAX, ENTITY_MAX, Error, constant_of, tag};
 
 /// What an encoder has met.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Values written.
-    pub values: u64,
-    /// Texts that simd-json refused and [`Plain`] took: huge numbers, lone surrogates.
-    pub plain: u64,
-    /// Values refused: no JSON, too deep or too large.
+    /// Entities written.
+    pub entities: u64,
+    /// Entities refused: too deep or too large, or what they were to be made of is damaged.
     pub refused: u64,
 }
 
-/// Writes values; keeps its scratch memory from one to the next.
+/// Writes entities; keeps its scratch memory from one to the next. On an error `out` is as it was.
+#[derive(Default)]
 pub struct Encoder {
-    buffers: Buffers,
-    /// Empty between calls.
-    tape: Tape<'static>,
-    padded: Vec<u8>,
-    plain: Plain,
-    scratch: Scratch,
+    pub(super) scratch: Scratch,
+    pub(super) keys: PatchKeys,
+    /// For parts of an entity that is kept under other ids.
+    pub(super) plain: Plain,
+    pub(super) text: Vec<u8>,
     stats: Stats,
 }
 
-impl Default for Encoder {
-    fn default() -> Encoder {
-        Encoder::new()
-    }
-}
-
 impl Encoder {
-    /// An encoder; its memory grows with the largest text it sees, 40 bytes per byte at worst, and is kept.
+    /// An encoder; its memory grows with the objects it sees.
     pub fn new() -> Encoder {
-        Encoder {
-            buffers: Buffers::with_max_depth(0, DEPTH_MAX),
-            tape: Tape(Vec::new()),
-            padded: Vec::new(),
-            plain: Plain::default(),
-            scratch: Scratch::default(),
-            stats: Stats::default(),
-        }
+        Encoder::default()
     }
 
     /// What it has met.
@@ -137,98 +45,115 @@ impl Encoder {
         self.stats
     }
 
-    /// Writes the value that `json` is; `out` is cleared first.
+    /// Writes `value`: of an object the fields that `pick` takes.
     ///
     /// # Errors
-    /// No JSON, too deep, too large; `out` is then empty.
-    pub fn encode(&mut self, json: &[u8], shapes: &mut Shapes, out: &mut Vec<u8>) -> Result<(), Error> {
-        self.run(json, None, shapes, out)
-    }
-
-    /// Writes the value whose node is first in `nodes`, a tape or the rest of one; `out` is cleared first.
-    ///
-    /// # Errors
-    /// Too deep; `out` is then empty.
-    pub fn encode_nodes(
+    /// Too large.
+    pub fn encode(
         &mut self,
-        nodes: &[Node<'_>],
-        shapes: &mut Shapes,
+        value: Value<'_>,
+        pick: Pick<'_>,
+        context: Context,
+        shapes: &Shapes,
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
-        out.clear();
-        let done = self.scratch.entity(&nodes, None, shapes, out);
-        self.finish(done, out)
+        self.run(out, |encoder, out| {
+            let mut to = To { scratch: &mut encoder.scratch, context, shapes, out };
+            match value.tape {
+                Tape::Fast(nodes) => to.entity(nodes, value.at, pick),
+                Tape::Plain(plain) => to.entity(plain, value.at, pick),
+            }
+        })
     }
 
-    /// Writes `old` with the keys of the object `patch` in place of its own: keys that `patch` has not stay, null
-    /// is a value like others. `out` is cleared first.
+    /// Writes the fields of the object `value` that `pick` takes, and behind them those of `old` that are named in
+    /// `kept` and that are not among them.
     ///
     /// # Errors
-    /// Either is no object, `patch` no JSON, `old` damaged; `out` is then empty.
+    /// Either is no object, `old` damaged; too large.
+    #[allow(clippy::too_many_arguments)]
+    pub fn encode_keeping(
+        &mut self,
+        value: Value<'_>,
+        pick: Pick<'_>,
+        old: Entity<'_>,
+        kept: &[&str],
+        context: Context,
+        shapes: &Shapes,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        self.run(out, |encoder, out| encoder.keeping(value, pick, old, kept, context, shapes, out))
+    }
+
+    /// Writes `old` with the fields of the object `patch` that `pick` takes in place of its own: fields that `patch`
+    /// has not stay, null is a value like others.
+    ///
+    /// # Errors
+    /// Either is no object, `old` damaged; too large.
     pub fn merge(
         &mut self,
-        old: &[u8],
-        patch: &[u8],
-        shapes: &mut Shapes,
+        old: Entity<'_>,
+        patch: Value<'_>,
+        pick: Pick<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
-        self.run(patch, Some(old), shapes, out)
+        self.run(out, |encoder, out| match patch.tape {
+            Tape::Fast(nodes) => encoder.merged(old, nodes, patch.at, pick, out),
+            Tape::Plain(plain) => encoder.merged(old, plain, patch.at, pick, out),
+        })
     }
 
-    /// As [`Encoder::merge`] with the object whose node is first in `nodes`.
+    /// Writes `old` without the fields of these names.
     ///
     /// # Errors
-    /// As there.
-    pub fn merge_nodes(
-        &mut self,
-        old: &[u8],
-        nodes: &[Node<'_>],
-        shapes: &mut Shapes,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Error> {
-        out.clear();
-        let done = self.scratch.entity(&nodes, Some(old), shapes, out);
-        self.finish(done, out)
+    /// It is no object, or damaged.
+    pub fn without(&mut self, old: Entity<'_>, keys: &[&str], out: &mut Vec<u8>) -> Result<(), Error> {
+        self.run(out, |encoder, out| encoder.lessened(old, keys, out))
     }
 
-    /// Parses `json` and writes it, onto `old` if there is one.
+    /// Writes `old` with its array `key` without the elements that are this id; says no and writes nothing when there
+    /// is none.
+    ///
+    /// # Errors
+    /// It is no object, or damaged.
+    pub fn without_element(
+        &mut self,
+        old: Entity<'_>,
+        key: &str,
+        id: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Error> {
+        let mut array = None;
+        for field in old.fields()? {
+            let field = field?;
+            if field.is_named(key) {
+                array = Some(field);
+            }
+        }
+        let Some(array) = array.filter(|array| array.elements().any(|it| it.as_id() == Some(id))) else {
+            return Ok(false);
+        };
+        self.run(out, |encoder, out| encoder.with_fewer_elements(old, array, id, out)).map(|()| true)
+    }
+
+    /// Counts, and puts things back after an error.
     fn run(
         &mut self,
-        json: &[u8],
-        old: Option<&[u8]>,
-        shapes: &mut Shapes,
         out: &mut Vec<u8>,
+        write: impl FnOnce(&mut Encoder, &mut Vec<u8>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        out.clear();
-        let done = if json.len() > ENTITY_MAX {
-            Err(Error::TooLarge)
-        } else {
-            self.padded.clear();
-            self.padded.extend_from_slice(json);
-            self.padded.resize(json.len() + INPUT_PADDING, b' ');
-            let mut tape = std::mem::replace(&mut self.tape, Tape(Vec::new())).reset();
-            let parsed =
-                simd_json::fill_tape_padded(&mut self.padded, json.len(), &mut self.buffers, &mut tape);
-            let done = match parsed {
-                Ok(()) => self.scratch.entity(&tape.0.as_slice(), old, shapes, out),
-                Err(_) => self.plain.parse(json).and_then(|()| {
-                    self.stats.plain += 1;
-                    self.scratch.entity(&self.plain, old, shapes, out)
-                }),
-            };
-            self.tape = tape.reset();
-            done
+        let start = out.len();
+        let done = match write(self, out) {
+            Ok(()) if out.len() - start > ENTITY_MAX => Err(Error::TooLarge),
+            done => done,
         };
-        self.finish(done, out)
-    }
-
-    fn finish(&mut self, done: Result<(), Error>, out: &mut Vec<u8>) -> Result<(), Error> {
         match done {
-            Ok(()) => self.stats.values += 1,
+            Ok(()) => self.stats.entities += 1,
             Err(_) => {
                 self.stats.refused += 1;
-                self.scratch.clear();
-                out.clear();
+                self.scratch.shape.clear();
+                self.scratch.entries.clear();
+                out.truncate(start);
             }
         }
         done
@@ -246,111 +171,93 @@ struct Entry {
     to: usize,
 }
 
-/// A key of a patch.
-struct PatchKey {
-    /// Range in the escaped text of all keys.
-    from: usize,
-    to: usize,
-    /// The value's node.
-    node: usize,
-    used: bool,
-}
-
 /// What is known of the objects that are open, innermost last.
 #[derive(Default)]
-struct Scratch {
+pub(super) struct Scratch {
     shape: Vec<u8>,
     entries: Vec<Entry>,
-    keys: Vec<PatchKey>,
-    key_text: Vec<u8>,
+    /// A general shape's text.
+    general: Vec<u8>,
 }
 
-impl Scratch {
-    fn clear(&mut self) {
-        self.shape.clear();
-        self.entries.clear();
-        self.keys.clear();
-        self.key_text.clear();
-    }
+/// Where an open object's parts start.
+#[derive(Clone, Copy)]
+pub(super) struct Open {
+    shape: usize,
+    entry: usize,
+    start: usize,
+}
 
-    fn entity<S: Source>(
-        &mut self,
-        from: &S,
-        old: Option<&[u8]>,
-        shapes: &mut Shapes,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Error> {
-        if let Some(old) = old {
-            return self.merge(old, from, shapes, out);
+/// Where values go.
+pub(super) struct To<'a> {
+    pub scratch: &'a mut Scratch,
+    pub context: Context,
+    pub shapes: &'a Shapes,
+    pub out: &'a mut Vec<u8>,
+}
+
+impl To<'_> {
+    pub fn entity<'v, S: Source<'v>>(&mut self, from: S, at: usize, pick: Pick<'_>) -> Result<(), Error> {
+        if let View::Object { .. } = from.view(at) {
+            let open = self.open();
+            self.fields(from, at, pick, 1)?;
+            return self.close_entity(open);
         }
-        out.push(0);
-        out[0] = self.value(from, 0, 0, shapes, out)?;
+        self.out.extend_from_slice(&[0, 0]);
+        let place = self.out.len() - 1;
+        self.out[place] = self.value(from, at, 0)?;
         Ok(())
     }
 
     /// Writes the payload of the value at `at`; gives back its tag. `depth` containers are open.
-    fn value<S: Source>(
-        &mut self,
-        from: &S,
-        at: usize,
-        depth: usize,
-        shapes: &mut Shapes,
-        out: &mut Vec<u8>,
-    ) -> Result<u8, Error> {
+    pub fn value<'v, S: Source<'v>>(&mut self, from: S, at: usize, depth: usize) -> Result<u8, Error> {
         Ok(match from.view(at) {
             View::Null => tag::NULL,
             View::Bool(true) => tag::TRUE,
             View::Bool(false) => tag::FALSE,
             View::Uint(value) => {
-                put_varint(out, value);
+                put_varint(self.out, value);
                 tag::UINT
             }
-            View::Int(value @ 0..) => {
-                put_varint(out, value as u64);
-                tag::UINT
-            }
+            // The tape has those from 0 on as above.
             View::Int(value) => {
-                put_varint(out, !value as u64);
+                put_varint(self.out, !value as u64);
                 tag::NINT
             }
-            View::Float(value) => put_float(out, value),
+            View::Float(value) => put_float(self.out, value),
             View::Number(text) => {
-                put_varint(out, text.len() as u64);
-                out.extend_from_slice(text);
+                put_varint(self.out, text.len() as u64);
+                self.out.extend_from_slice(text);
                 tag::NUMBER
             }
-            View::String(text, escaped) => put_string(out, text, escaped),
+            View::String(text) => put_string(self.out, text.bytes, text.escaped),
             View::Array { .. } | View::Object { .. } if depth == DEPTH_MAX => return Err(Error::TooDeep),
             View::Array { len, .. } => {
-                self.array(from, at, len, depth + 1, shapes, out)?;
+                self.array(from, at, len, depth + 1)?;
                 tag::ARRAY
             }
-            View::Object { len: 0, .. } => {
-                out.extend_from_slice(&[0, 0]);
-                tag::OBJECT
-            }
-            View::Object { len, .. } => {
-                self.object(from, at, len, depth + 1, shapes, out)?;
+            View::Object { .. } => {
+                let open = self.open();
+                self.fields(from, at, Pick::All, depth + 1)?;
+                self.close(open)?;
                 tag::OBJECT
             }
         })
     }
 
-    fn array<S: Source>(
+    fn array<'v, S: Source<'v>>(
         &mut self,
-        from: &S,
+        from: S,
         at: usize,
         len: usize,
         depth: usize,
-        shapes: &mut Shapes,
-        out: &mut Vec<u8>,
     ) -> Result<(), Error> {
-        put_varint(out, len as u64);
+        put_varint(self.out, len as u64);
         if len == 0 {
             return Ok(());
         }
-        let start = out.len();
-        out.push(tag::ANY_IN_ARRAY);
+        let start = self.out.len();
+        self.out.push(tag::ANY_IN_ARRAY);
         let first = from.view(at + 1);
         let is_kind = |view: View<'_>| match first {
             View::Object { .. } => matches!(view, View::Object { .. }),
@@ -367,99 +274,130 @@ impl Scratch {
         if alike {
             let mut node = at + 1;
             for index in 0..len {
-                let tag = self.value(from, node, depth, shapes, out)?;
-                // An element of no bytes would let a few bytes stand for millions of them.
-                if tag <= tag::FALSE || (index > 0 && tag != out[start]) {
+                let tag = self.value(from, node, depth)?;
+                if !tag::has_bytes(tag) || (index > 0 && tag != self.out[start]) {
                     alike = false;
                     break;
                 }
-                out[start] = tag;
+                self.out[start] = tag;
                 node += from.view(node).nodes();
             }
         }
         if !alike {
             // Only scalars have been written in vain: containers are alike as soon as they are of one kind.
-            out.truncate(start + 1);
-            out[start] = tag::ANY_IN_ARRAY;
+            self.out.truncate(start + 1);
+            self.out[start] = tag::ANY_IN_ARRAY;
             let mut node = at + 1;
             for _ in 0..len {
-                let place = out.len();
-                out.push(0);
-                out[place] = self.value(from, node, depth, shapes, out)?;
+                let place = self.out.len();
+                self.out.push(0);
+                self.out[place] = self.value(from, node, depth)?;
                 node += from.view(node).nodes();
             }
         }
         Ok(())
     }
 
-    fn object<S: Source>(
+    /// Writes those fields of the object at `at` that `pick` takes.
+    pub fn fields<'v, S: Source<'v>>(
         &mut self,
-        from: &S,
+        from: S,
         at: usize,
-        len: usize,
+        pick: Pick<'_>,
         depth: usize,
-        shapes: &mut Shapes,
-        out: &mut Vec<u8>,
     ) -> Result<(), Error> {
-        let open = self.open(out);
+        let View::Object { len, .. } = from.view(at) else { return Err(Error::NotAnObject) };
         let mut node = at + 1;
         for _ in 0..len {
-            self.shape.extend_from_slice(b",\"");
-            if let View::String(key, escaped) = from.view(node) {
-                if escaped { self.shape.extend_from_slice(key) } else { escape(&mut self.shape, key) }
+            if pick.takes(from.text(node).bytes) {
+                self.field(from, node, depth)?;
             }
-            self.shape.extend_from_slice(b"\":");
-            let payload = out.len();
-            let tag = self.value(from, node + 1, depth, shapes, out)?;
-            self.entry(tag, payload, out);
             node += 1 + from.view(node + 1).nodes();
         }
-        self.close(open, shapes, out)
+        Ok(())
+    }
+
+    /// Writes the field whose key is at `at`.
+    #[inline]
+    pub fn field<'v, S: Source<'v>>(&mut self, from: S, at: usize, depth: usize) -> Result<(), Error> {
+        self.scratch.shape.extend_from_slice(b",\"");
+        from.text(at).write(&mut self.scratch.shape);
+        self.scratch.shape.extend_from_slice(b"\":");
+        let payload = self.out.len();
+        let tag = self.value(from, at + 1, depth)?;
+        self.entry(tag, payload)
+    }
+
+    /// Writes a field that is encoded already, for the same context and table.
+    #[inline]
+    pub fn ready(&mut self, key: &[u8], tag: u8, payload: &[u8]) -> Result<(), Error> {
+        self.scratch.shape.extend_from_slice(b",\"");
+        self.scratch.shape.extend_from_slice(key);
+        self.scratch.shape.extend_from_slice(b"\":");
+        let from = self.out.len();
+        self.out.extend_from_slice(payload);
+        self.entry(tag, from)
     }
 
     /// Begins an object: a byte for its shape's number, and where its part of the scratch starts.
     #[inline]
-    fn open(&mut self, out: &mut Vec<u8>) -> Open {
-        out.push(0);
-        Open { shape: self.shape.len(), entry: self.entries.len(), start: out.len() - 1 }
+    pub fn open(&mut self) -> Open {
+        self.out.push(0);
+        let scratch = &self.scratch;
+        Open { shape: scratch.shape.len(), entry: scratch.entries.len(), start: self.out.len() - 1 }
     }
 
     /// Takes the value that was just written, whose key stands at the end of the shape.
     #[inline]
-    fn entry(&mut self, tag: u8, from: usize, out: &mut Vec<u8>) {
-        let constant = constant_of(tag, &out[from..]);
+    fn entry(&mut self, mut tag: u8, from: usize) -> Result<(), Error> {
+        if let tag::ID | tag::DECIMAL = tag {
+            let mut payload = Reader(&self.out[from..]);
+            let id = if tag == tag::ID { u64::from_le_bytes(payload.array()?) } else { payload.varint()? };
+            if let Some(found) = self.context.tag_of(id) {
+                self.out.truncate(from);
+                tag = found;
+            }
+        }
+        let constant = constant_of(tag, &self.out[from..]);
         match constant {
             Some(index) => {
-                out.truncate(from);
-                self.shape.extend_from_slice(CONSTANTS[index].0.as_bytes());
+                self.out.truncate(from);
+                self.scratch.shape.extend_from_slice(CONSTANTS[index].0.as_bytes());
             }
-            None => self.shape.push(tag),
+            None => self.scratch.shape.push(tag),
         }
-        self.entries.push(Entry { tag, constant: constant.map(|at| at as u8), from, to: out.len() });
+        let entry = Entry { tag, constant: constant.map(|at| at as u8), from, to: self.out.len() };
+        self.scratch.entries.push(entry);
+        Ok(())
+    }
+
+    /// As [`To::close`], for the object that is the entity.
+    pub fn close_entity(&mut self, open: Open) -> Result<(), Error> {
+        self.close(open)?;
+        if self.out[open.start] == 0 {
+            // An object without a shape says what it is.
+            let end = self.out.len();
+            self.out.extend_from_slice(&[0, tag::OBJECT]);
+            self.out[open.start..].rotate_right(2);
+            debug_assert_eq!(self.out.len(), end + 2);
+        }
+        Ok(())
     }
 
     /// Ends an object: gives it a shape, or rewrites it for the lack of one.
-    fn close(&mut self, open: Open, shapes: &mut Shapes, out: &mut Vec<u8>) -> Result<(), Error> {
-        self.shape[open.shape] = b'{';
-        self.shape.push(b'}');
-        let text = &self.shape[open.shape..];
-        let entries = &self.entries[open.entry..];
-        let id = match shapes.intern(text, entries.len()) {
+    pub fn close(&mut self, open: Open) -> Result<(), Error> {
+        let To { scratch: Scratch { shape, entries: all, general }, shapes, out, .. } = self;
+        let entries = &all[open.entry..];
+        if entries.is_empty() {
+            out.push(0);
+            return Ok(());
+        }
+        shape[open.shape] = b'{';
+        shape.push(b'}');
+        let text = &shape[open.shape..];
+        let id = match shapes.intern(text, entries.len(), general) {
             Some((id, false)) => {
-                if id < 0x80 {
-                    out[open.start] = id as u8;
-                } else {
-                    let mut number = [0; 5];
-                    let mut length = 0;
-                    let mut left = id;
-                    while left >= 0x80 {
-                        number[length] = left as u8 | 0x80;
-                        left >>= 7;
-                        length += 1;
-                    }
-                    number[length] = left as u8;
-                    out.splice(open.start..=open.start, number[..=length].iter().copied());
-                }
+                put_number(out, open.start, id);
                 None
             }
             Some((id, true)) => Some(id),
@@ -489,81 +427,25 @@ impl Scratch {
             out.copy_within(end.., open.start);
             out.truncate(open.start + length);
         }
-        self.shape.truncate(open.shape);
-        self.entries.truncate(open.entry);
+        shape.truncate(open.shape);
+        all.truncate(open.entry);
         Ok(())
-    }
-
-    fn merge<S: Source>(
-        &mut self,
-        old: &[u8],
-        patch: &S,
-        shapes: &mut Shapes,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Error> {
-        self.clear();
-        let View::Object { len, .. } = patch.view(0) else { return Err(Error::NotAnObject) };
-        let mut node = 1;
-        for _ in 0..len {
-            let from = self.key_text.len();
-            if let View::String(key, escaped) = patch.view(node) {
-                if escaped { self.key_text.extend_from_slice(key) } else { escape(&mut self.key_text, key) }
-            }
-            self.keys.push(PatchKey { from, to: self.key_text.len(), node: node + 1, used: false });
-            node += 1 + patch.view(node + 1).nodes();
-        }
-        out.push(tag::OBJECT);
-        let open = self.open(out);
-        // The old object is read through its own shapes while new ones are added: step by step.
-        let mut cursor = Cursor::new(old, shapes)?;
-        while let Some((key, tag, payload)) = cursor.next(old, shapes)? {
-            self.shape.extend_from_slice(b",\"");
-            self.shape.extend_from_slice(key);
-            self.shape.extend_from_slice(b"\":");
-            let found = self.keys.iter_mut().rev().find(|it| self.key_text[it.from..it.to] == *key);
-            let from = out.len();
-            let tag = match found {
-                Some(key) => {
-                    key.used = true;
-                    let node = key.node;
-                    self.value(patch, node, 1, shapes, out)?
-                }
-                None => {
-                    out.extend_from_slice(payload);
-                    tag
-                }
-            };
-            self.entry(tag, from, out);
-        }
-        for index in 0..self.keys.len() {
-            let PatchKey { from, to, node, used } = self.keys[index];
-            // A later one of the same name stands for all.
-            let text = &self.key_text[from..to];
-            let shadowed = || self.keys[index + 1..].iter().any(|it| self.key_text[it.from..it.to] == *text);
-            if used || shadowed() {
-                continue;
-            }
-            self.shape.extend_from_slice(b",\"");
-            self.shape.extend_from_slice(text);
-            self.shape.extend_from_slice(b"\":");
-            let payload = out.len();
-            let tag = self.value(patch, node, 1, shapes, out)?;
-            self.entry(tag, payload, out);
-        }
-        if self.entries.is_empty() {
-            // `{}` has a form of its own.
-            out.clear();
-            out.extend_from_slice(&[tag::OBJECT, 0, 0]);
-            return Ok(());
-        }
-        self.close(open, shapes, out)
     }
 }
 
-/// Where an open object's parts start.
-#[derive(Clone, Copy)]
-struct Open {
-    shape: usize,
-    entry: usize,
-    start: usize,
+/// Puts a shape's number where a byte was left for it.
+#[inline]
+fn put_number(out: &mut Vec<u8>, at: usize, id: u32) {
+    if id < 0x80 {
+        out[at] = id as u8;
+        return;
+    }
+    let end = out.len();
+    put_varint(out, id.into());
+    let length = out.len() - end;
+    let mut number = [0; 5];
+    number[..length].copy_from_slice(&out[end..]);
+    out.copy_within(at + 1..end, at + length);
+    out[at..at + length].copy_from_slice(&number[..length]);
+    out.truncate(end + length - 1);
 }

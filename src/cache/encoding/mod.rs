@@ -1,13 +1,14 @@
 //! A compact, lossless form of one JSON value: a member, a channel, a message.
 //!
-//! Enters: JSON text or a part of a parsed tape. Leaves: bytes, and JSON text again that is equal once parsed: same
-//! keys, same values, numbers of any size, lone surrogates too. Order and duplicates stay as they came; readers of
-//! single fields take the last of them. Never here: knowledge of what a member is. A field that nobody has heard of
-//! costs more bytes and is kept.
+//! Enters: parts of a parsed text ([`Parser`], [`Value`]). Leaves: bytes, and JSON text again ([`Entity`]) that is equal
+//! once parsed: same keys, same values, numbers of any size, lone surrogates too. Order and duplicates stay as they
+//! came; readers of single fields take the last of them. Never here: knowledge of what a member is. A field that
+//! nobody has heard of costs more bytes and is kept.
 //!
 //! ```text
-//! entity   tag u8 | payload
+//! entity   shape varint | payloads of its slots, for an object that has a shape; else 0 | tag u8 | payload
 //! NULL, TRUE, FALSE                 nothing
+//! OWN, PARENT                       nothing: the decimal text of an id that the entity is kept under
 //! UINT     varint                   NINT   varint of -1 - n
 //! F64      8 bytes                  NUMBER length varint | text, when short or beyond the others
 //! STRING   length varint | text, escaped as JSON wants it, so that reading back is a copy
@@ -23,38 +24,80 @@
 //! ```
 //!
 //! A shape ([`Shapes`]) is an object's text with its small constants in place and a tag where a value varies; objects
-//! that differ in values alone share it. Integers are little endian; a varint is LEB128 of up to 64 bits.
+//! that differ in values alone share it. Integers are little endian; a varint is LEB128 of up to 64 bits. A value has
+//! one form per table: encoding it again gives the same bytes.
 //!
-//! Encoding an object whose shape is known allocates nothing: [`Encoder`] keeps the tape, the parser's buffers and its
-//! scratch; `out` is the caller's. An object without a shape of its own (more than 32 keys, a full table) still
-//! allocates for the attempt to find one. Nested containers recurse, never deeper than [`DEPTH_MAX`].
+//! Once shapes and buffers are known nothing here allocates: [`Parser`] keeps the tape and its buffers, [`Encoder`] its
+//! scratch; `out` is the caller's. Nested containers recurse, never deeper than [`DEPTH_MAX`].
 
 mod decode;
 mod encode;
-mod fields;
+mod entity;
+mod matches;
+mod merge;
+mod parser;
 mod plain;
 mod scalars;
+mod shape;
 mod shapes;
 #[cfg(test)]
 mod tests;
+mod value;
 mod words;
 
 use std::fmt;
 
-pub use decode::decode;
 pub use encode::{Encoder, Stats as EncoderStats};
-pub use fields::{Field, Fields, field, fields};
+pub use entity::{Entity, Field, Fields, id_payload};
+pub use parser::{Parser, Stats as ParserStats};
 pub use shapes::{Shapes, Stats as ShapeStats};
+pub use value::{KeyText, Pick, Value};
 
 /// How many containers may be open at once, the entity's own included; deeper is refused. As in
 /// `gateway::scan`: Discord's deepest documented bodies stay below 20.
 pub const DEPTH_MAX: usize = 128;
-/// Longest JSON text of one entity; longer is refused. Discord's largest (a guild without its children) stay
-/// below 100 KiB; the largest valid test payload is 1 MiB.
+/// Longest JSON text that is parsed; longer is refused. As much as `stream::inflate` lets through.
+pub const TEXT_MAX: usize = 64 << 20;
+/// Longest form of one entity; longer is refused. Discord's largest (a guild without its children) stay below
+/// 100 KiB; the largest valid test payload is 1 MiB.
 pub const ENTITY_MAX: usize = 4 << 20;
-/// Longest text that [`decode`] writes; more is refused as damage. Four times [`ENTITY_MAX`]: numbers such as
-/// `9e9` come back as `9000000000.0`, and nothing else grows.
-pub const DECODED_MAX: usize = 4 * ENTITY_MAX;
+/// Longest text that an entity is written as; more is refused as damage. What was encoded stays below: text comes back
+/// no longer than it was, but for floats such as `1e15`, whose text is three times their encoded form at most.
+pub const DECODED_MAX: usize = TEXT_MAX + 4 * ENTITY_MAX;
+
+/// Ids that an entity is kept under: a field that is the decimal text of one of them takes no bytes. Whoever reads the
+/// entity gives the same ids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Context {
+    /// The entity's own; 0 for none.
+    pub own: u64,
+    /// That of what it is part of; 0 for none.
+    pub parent: u64,
+}
+
+impl Context {
+    /// The tag that says `id`.
+    #[inline]
+    fn tag_of(self, id: u64) -> Option<u8> {
+        match id {
+            0 => None,
+            id if id == self.own => Some(tag::OWN),
+            id if id == self.parent => Some(tag::PARENT),
+            _ => None,
+        }
+    }
+
+    /// The id that `tag` says.
+    #[inline]
+    fn id_of(self, tag: u8) -> Option<u64> {
+        let id = match tag {
+            tag::OWN => self.own,
+            tag::PARENT => self.parent,
+            _ => 0,
+        };
+        (id != 0).then_some(id)
+    }
+}
 
 /// Why a value was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +106,7 @@ pub enum Error {
     Syntax(usize),
     /// More than [`DEPTH_MAX`] containers are open.
     TooDeep,
-    /// The text is longer than [`ENTITY_MAX`], or would come back longer than [`DECODED_MAX`].
+    /// A text beyond [`TEXT_MAX`], an entity beyond [`ENTITY_MAX`], or one whose text is beyond [`DECODED_MAX`].
     TooLarge,
     /// Fields were asked of something that has none.
     NotAnObject,
@@ -76,7 +119,7 @@ impl fmt::Display for Error {
         match self {
             Error::Syntax(at) => write!(f, "no JSON at byte {at}"),
             Error::TooDeep => write!(f, "nesting deeper than {DEPTH_MAX}"),
-            Error::TooLarge => write!(f, "an entity of more than {ENTITY_MAX} bytes"),
+            Error::TooLarge => f.write_str("a text or an entity beyond its limit"),
             Error::NotAnObject => f.write_str("not an object"),
             Error::Damaged => f.write_str("damaged bytes"),
         }
@@ -93,25 +136,33 @@ mod tag {
     pub const NULL: u8 = 2;
     pub const TRUE: u8 = 3;
     pub const FALSE: u8 = 4;
-    pub const UINT: u8 = 5;
-    pub const NINT: u8 = 6;
-    pub const F64: u8 = 7;
-    pub const NUMBER: u8 = 8;
-    pub const STRING: u8 = 9;
-    pub const TEXT6: u8 = 10;
-    pub const ID: u8 = 11;
-    pub const DECIMAL: u8 = 12;
-    pub const HASH: u8 = 13;
-    pub const A_HASH: u8 = 14;
-    pub const HEX: u8 = 15;
-    pub const MICROS: u8 = 16;
-    pub const SECONDS: u8 = 17;
-    pub const MILLIS_Z: u8 = 18;
-    pub const SECONDS_Z: u8 = 19;
-    pub const WORD: u8 = 20;
-    pub const ARRAY: u8 = 21;
-    pub const OBJECT: u8 = 22;
+    pub const OWN: u8 = 5;
+    pub const PARENT: u8 = 6;
+    pub const UINT: u8 = 7;
+    pub const NINT: u8 = 8;
+    pub const F64: u8 = 9;
+    pub const NUMBER: u8 = 10;
+    pub const STRING: u8 = 11;
+    pub const TEXT6: u8 = 12;
+    pub const ID: u8 = 13;
+    pub const DECIMAL: u8 = 14;
+    pub const HASH: u8 = 15;
+    pub const A_HASH: u8 = 16;
+    pub const HEX: u8 = 17;
+    pub const MICROS: u8 = 18;
+    pub const SECONDS: u8 = 19;
+    pub const MILLIS_Z: u8 = 20;
+    pub const SECONDS_Z: u8 = 21;
+    pub const WORD: u8 = 22;
+    pub const ARRAY: u8 = 23;
+    pub const OBJECT: u8 = 24;
     pub const LAST: u8 = OBJECT;
+
+    /// Whether an array may have elements with that tag: those of no bytes would let a few bytes stand for millions.
+    #[inline]
+    pub const fn has_bytes(tag: u8) -> bool {
+        tag > PARENT
+    }
 }
 
 /// Values that a shape holds as text instead of leaving a slot: text, tag, payload.

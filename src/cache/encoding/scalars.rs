@@ -160,8 +160,8 @@ static SIX: [u8; 256] = {
 
 /// The number that `text` is in decimal, when it is written as u64 would be.
 #[inline]
-fn decimal(text: &[u8]) -> Option<u64> {
-    if text.len() > 20 || (text[0] == b'0' && text.len() > 1) {
+pub(super) fn decimal(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || text.len() > 20 || (text[0] == b'0' && text.len() > 1) {
         return None;
     }
     let mut value = 0u64;
@@ -332,11 +332,7 @@ pub(super) fn special(byte: u8) -> bool {
 }
 
 fn escape_length(byte: u8) -> usize {
-    match byte {
-        b'"' | b'\\' | 0x08 | 0x09 | 0x0a | 0x0c | 0x0d => 2,
-        0..0x20 => 6,
-        _ => 1,
-    }
+    escape_one(byte, &mut [0; 6])
 }
 
 /// Writes `text` as it stands between the quotes of a JSON string; there is one way for each character.
@@ -348,20 +344,70 @@ pub(super) fn escape(out: &mut Vec<u8>, text: &[u8]) {
         }
         out.extend_from_slice(&text[from..at]);
         from = at + 1;
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            0x08 => out.extend_from_slice(b"\\b"),
-            0x09 => out.extend_from_slice(b"\\t"),
-            0x0a => out.extend_from_slice(b"\\n"),
-            0x0c => out.extend_from_slice(b"\\f"),
-            0x0d => out.extend_from_slice(b"\\r"),
-            _ => {
-                out.extend_from_slice(b"\\u00");
-                put_hex(out, &[byte]);
-            }
-        }
+        let mut one = [0; 6];
+        let length = escape_one(byte, &mut one);
+        out.extend_from_slice(&one[..length]);
     }
     out.extend_from_slice(&text[from..]);
+}
+
+/// Whether `escaped` is what [`escape`] makes of `text`.
+#[inline]
+pub(super) fn is_escape_of(escaped: &[u8], text: &[u8]) -> bool {
+    if escaped.len() == text.len() {
+        // A backslash would say that both are escaped alike, which they are not.
+        return escaped == text && !text.contains(&b'\\');
+    }
+    escaped.len() > text.len() && is_longer_escape_of(escaped, text)
+}
+
+fn is_longer_escape_of(escaped: &[u8], text: &[u8]) -> bool {
+    let mut rest = escaped;
+    for &byte in text {
+        let mut one = [byte, 0, 0, 0, 0, 0];
+        let length = escape_one(byte, &mut one);
+        match rest.strip_prefix(&one[..length]) {
+            Some(after) => rest = after,
+            None => return false,
+        }
+    }
+    rest.is_empty()
+}
+
+/// Puts `byte` as it stands in a JSON string at the front of `to`; gives back its length.
+fn escape_one(byte: u8, to: &mut [u8; 6]) -> usize {
+    let letter = match byte {
+        b'"' | b'\\' => byte,
+        0x08 => b'b',
+        0x09 => b't',
+        0x0a => b'n',
+        0x0c => b'f',
+        0x0d => b'r',
+        0..0x20 => {
+            let digits = b"0123456789abcdef";
+            *to = [b'\\', b'u', b'0', b'0', digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]];
+            return 6;
+        }
+        _ => {
+            to[0] = byte;
+            return 1;
+        }
+    };
+    to[..2].copy_from_slice(&[b'\\', letter]);
+    2
+}
+
+/// The value of a text of digits, leading zeros allowed, if it fits.
+pub(super) fn digits(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0u64, |value, &byte| {
+        if !byte.is_ascii_digit() {
+            return None;
+        }
+        value.checked_mul(10)?.checked_add(u64::from(byte - b'0'))
+    })
 }
 
 /// Whether `text` may stand between the quotes of a JSON string.
@@ -431,7 +477,7 @@ pub(super) fn put_float(out: &mut Vec<u8>, value: f64) -> u8 {
 }
 
 #[inline]
-fn write_uint(out: &mut Vec<u8>, mut value: u64) {
+pub(super) fn write_uint(out: &mut Vec<u8>, mut value: u64) {
     let mut text = [0; 20];
     let mut at = 20;
     while value >= 100 {

@@ -7,27 +7,30 @@
 //! {"premium_since":null,"pending":false,"nick":<STRING>,"mute":false,"roles":<ARRAY>}
 //! ```
 //!
-//! The table is one run of bytes of fixed length with offsets inside, so that it can live in a mapped region:
-//!
-//! ```text
-//! magic u32 | version u32 | shapes_max u32 | count u32 | used u32 | index u32 * slots | offset u32 * shapes_max | records
-//! record    variants u16 | length u16 | holes u16 | position u16 * holes | text
-//! ```
-//!
-//! Shapes are never freed: Discord's objects have a few hundred, a count per entity would cost a write to shared
-//! memory with each change, and a table that only grows needs no care for entities that still name a shape. What
-//! could grow without end is held by three limits, each with the same answer, a larger form of the object:
-//! one key sequence gets [`VARIANTS_MAX`] shapes and then a general one, whose holes are tagged in the object; the
-//! last quarter of the table takes general ones alone; with the table full, objects carry their keys themselves.
+//! All threads share one table. It only grows: a shape is set once, then its number is shown to readers, who take no
+//! lock; those who add one do, and look again first. Shapes are never freed: Discord's objects have a few hundred, and
+//! a table that only grows needs no care for entities that still name a shape. What could grow without end is held by
+//! three limits, each with the same answer, a larger form of the object: one key sequence gets [`VARIANTS_MAX`] shapes
+//! and then a general one, whose holes are tagged in the object; the last quarter of the table takes general ones
+//! alone; with the table full, objects carry their keys themselves. Each limit, once reached, stays so, which keeps an
+//! object's form the same for ever.
 
-use super::{CONSTANTS, Error, scalars, tag};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use super::Error;
+use super::shape::{Shape, check, generalise, keys_are_data};
 
 /// Shapes of a table unless told otherwise. The three guilds of the corpus have 199 (`benches/encoding.rs`).
 pub const SHAPES_DEFAULT: usize = 4_096;
-/// Bytes of records per shape, on average; the corpus's need 161.
-const RECORD_BYTES: usize = 256;
+/// Bytes of texts and slots per shape, on average, beyond which a table is full; the corpus's need 250.
+pub const SHAPE_BYTES: usize = 384;
 /// Longest text of a shape; longer objects (a guild is about 1,500) carry their keys themselves.
 pub const SHAPE_TEXT_MAX: usize = 4_096;
+/// Most that one shape takes: a text of empty keys has a slot for each five bytes.
+const SHAPE_BYTES_MAX: usize = 3 * SHAPE_TEXT_MAX;
 /// Shapes with constants in place per key sequence.
 pub const VARIANTS_MAX: u16 = 256;
 /// Keys beyond which an object only gets a general shape: nearly every guild has a set of constants of its own.
@@ -37,16 +40,14 @@ const SHAPES_LIMIT: usize = 1 << 20;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"RWSH");
 /// Raised with any change of tags, words or layout.
-const VERSION: u32 = 1;
-const HEADER: usize = 20;
-const RECORD_HEADER: usize = 6;
+const VERSION: u32 = 2;
 
 /// What became of objects in this table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Shapes held.
     pub shapes: usize,
-    /// Bytes of records used, of those there are.
+    /// Bytes that they take.
     pub bytes: usize,
     /// Objects that got a general shape because their key sequence has many, or the table is nearly full.
     pub generalised: u64,
@@ -54,28 +55,27 @@ pub struct Stats {
     pub refused: u64,
 }
 
+/// A place of the table.
+#[derive(Default)]
+struct Record {
+    shape: OnceLock<Shape>,
+    /// How many shapes with constants a general one has.
+    variants: AtomicU16,
+}
+
 /// The table.
 pub struct Shapes {
-    region: Vec<u8>,
-    shapes_max: usize,
-    generalised: u64,
-    refused: u64,
-}
-
-/// One shape, for reading.
-#[derive(Clone, Copy)]
-pub(super) struct Shape<'a> {
-    pub text: &'a [u8],
-    /// Where the holes are, as u16.
-    positions: &'a [u8],
-}
-
-impl<'a> Shape<'a> {
-    /// Offsets of the holes in the text, rising.
-    #[inline]
-    pub fn holes(&self) -> impl Iterator<Item = usize> + use<'a> {
-        self.positions.chunks_exact(2).map(|pair| usize::from(u16::from_le_bytes([pair[0], pair[1]])))
-    }
+    /// Places by the text's hash: half of the hash above the number, 0 while free. Twice as many as records.
+    index: Box<[AtomicU64]>,
+    records: Box<[Record]>,
+    /// Of `records`, how many are set.
+    count: AtomicU32,
+    /// Bytes that shapes take.
+    used: AtomicUsize,
+    generalised: AtomicU64,
+    refused: AtomicU64,
+    /// Held by whoever adds.
+    adding: Mutex<()>,
 }
 
 impl Default for Shapes {
@@ -84,203 +84,205 @@ impl Default for Shapes {
     }
 }
 
-fn index_slots(shapes_max: usize) -> usize {
-    (2 * shapes_max).next_power_of_two()
-}
-
-fn heap_start(shapes_max: usize) -> usize {
-    HEADER + 4 * index_slots(shapes_max) + 4 * shapes_max
-}
-
 impl Shapes {
-    /// An empty table for `shapes_max` shapes (1 to a million); its memory is taken here, once.
+    /// An empty table for `shapes_max` shapes (1 to a million).
     pub fn with_capacity(shapes_max: usize) -> Shapes {
         let shapes_max = shapes_max.clamp(1, SHAPES_LIMIT);
-        let bytes = heap_start(shapes_max) + (shapes_max * RECORD_BYTES).max(2 * SHAPE_TEXT_MAX);
-        let mut shapes = Shapes { region: vec![0; bytes], shapes_max, generalised: 0, refused: 0 };
-        shapes.set(0, MAGIC);
-        shapes.set(4, VERSION);
-        shapes.set(8, shapes_max as u32);
-        shapes
+        let slots = (2 * shapes_max).next_power_of_two();
+        Shapes {
+            index: (0..slots).map(|_| AtomicU64::new(0)).collect(),
+            records: (0..shapes_max).map(|_| Record::default()).collect(),
+            count: AtomicU32::new(0),
+            used: AtomicUsize::new(0),
+            generalised: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            adding: Mutex::new(()),
+        }
     }
 
-    /// The table as bytes, for [`Shapes::from_bytes`].
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.region
+    /// Bytes that its shapes may take together.
+    fn bytes_max(&self) -> usize {
+        (self.records.len() * SHAPE_BYTES).max(3 * SHAPE_BYTES_MAX)
     }
 
-    /// A table from what [`Shapes::as_bytes`] gave. Everything is checked, the index is built anew.
+    /// Bytes it takes now.
+    pub fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.index) + size_of_val(&*self.records) + self.used.load(Ordering::Relaxed)
+    }
+
+    /// The table as bytes, for [`Shapes::from_bytes`]: a head, then for each shape variants u16 | length u16 | text.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let _guard = self.adding.lock();
+        let count = self.count.load(Ordering::Relaxed);
+        let mut out = Vec::new();
+        for word in [MAGIC, VERSION, self.records.len() as u32, count] {
+            out.extend_from_slice(&word.to_le_bytes());
+        }
+        for id in 1..=count {
+            if let Some(shape) = self.get(id.into()) {
+                out.extend_from_slice(&self.variants(id).to_le_bytes());
+                out.extend_from_slice(&(shape.text.len() as u16).to_le_bytes());
+                out.extend_from_slice(&shape.text);
+            }
+        }
+        out
+    }
+
+    /// A table from what [`Shapes::to_bytes`] gave. Everything is checked.
     ///
     /// # Errors
     /// [`Error::Damaged`] when this build did not write it.
     pub fn from_bytes(bytes: &[u8]) -> Result<Shapes, Error> {
-        let word = |at: usize| bytes.get(at..at + 4).map(|four| le(four) as usize).ok_or(Error::Damaged);
-        let (shapes_max, count, used) = (word(8)?, word(12)?, word(16)?);
-        let sound = word(0)? == MAGIC as usize && word(4)? == VERSION as usize;
-        if !sound || !(1..=SHAPES_LIMIT).contains(&shapes_max) || count > shapes_max {
+        let (head, mut rest) = bytes.split_at_checked(16).ok_or(Error::Damaged)?;
+        let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let (shapes_max, count) = (word(8) as usize, word(12));
+        let sound = word(0) == MAGIC && word(4) == VERSION;
+        if !sound || !(1..=SHAPES_LIMIT).contains(&shapes_max) || count as usize > shapes_max {
             return Err(Error::Damaged);
         }
-        let mut shapes = Shapes::with_capacity(shapes_max);
-        if bytes.len() != shapes.region.len() || used > bytes.len() - heap_start(shapes_max) {
-            return Err(Error::Damaged);
-        }
-        let offsets = HEADER + 4 * index_slots(shapes_max);
-        for number in 0..count {
-            let at = heap_start(shapes_max) + word(offsets + 4 * number)?;
-            let half = |at: usize| bytes.get(at..at + 2).map(|two| u16::from_le_bytes([two[0], two[1]]));
-            let (variants, length, holes) =
-                (half(at), half(at + 2).ok_or(Error::Damaged)?, half(at + 4).ok_or(Error::Damaged)?);
-            let from = at + RECORD_HEADER + 2 * usize::from(holes);
-            let text = bytes.get(from..from + usize::from(length)).ok_or(Error::Damaged)?;
+        let shapes = Shapes::with_capacity(shapes_max);
+        for id in 1..=count {
+            let (&[a, b, c, d], after) = rest.split_first_chunk().ok_or(Error::Damaged)?;
+            let length = usize::from(u16::from_le_bytes([c, d]));
+            let (text, after) = after.split_at_checked(length).ok_or(Error::Damaged)?;
             check(text)?;
-            if shapes.insert(text) != Some(number as u32 + 1) {
+            let known = shapes.find(hash(text), text).is_some();
+            if known || shapes.add(text) != Some(id) {
                 return Err(Error::Damaged);
             }
-            shapes.set_variants(number as u32 + 1, variants.unwrap_or(0));
+            shapes.records[id as usize - 1].variants.store(u16::from_le_bytes([a, b]), Ordering::Relaxed);
+            rest = after;
         }
-        Ok(shapes)
+        if rest.is_empty() { Ok(shapes) } else { Err(Error::Damaged) }
     }
 
     /// What the table holds and what it could not take.
     pub fn stats(&self) -> Stats {
         Stats {
-            shapes: self.get_word(12) as usize,
-            bytes: self.get_word(16) as usize,
-            generalised: self.generalised,
-            refused: self.refused,
+            shapes: self.count.load(Ordering::Relaxed) as usize,
+            bytes: self.used.load(Ordering::Relaxed),
+            generalised: self.generalised.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
         }
-    }
-
-    #[inline]
-    fn get_word(&self, at: usize) -> u32 {
-        le(&self.region[at..at + 4])
-    }
-
-    fn set(&mut self, at: usize, value: u32) {
-        self.region[at..at + 4].copy_from_slice(&value.to_le_bytes());
-    }
-
-    /// Where the record of shape `id` starts.
-    #[inline]
-    fn record(&self, id: u32) -> Option<usize> {
-        if id == 0 || id > self.get_word(12) {
-            return None;
-        }
-        let offsets = HEADER + 4 * index_slots(self.shapes_max);
-        Some(heap_start(self.shapes_max) + self.get_word(offsets + 4 * (id as usize - 1)) as usize)
     }
 
     /// The shape of that number.
     #[inline]
-    pub(super) fn get(&self, id: u64) -> Option<Shape<'_>> {
-        let at = self.record(u32::try_from(id).ok()?)?;
-        let half = |at: usize| usize::from(u16::from_le_bytes([self.region[at], self.region[at + 1]]));
-        let (length, holes) = (half(at + 2), half(at + 4));
-        let from = at + RECORD_HEADER;
-        let (positions, rest) = self.region[from..].split_at(2 * holes);
-        Some(Shape { text: &rest[..length], positions })
+    pub(super) fn get(&self, id: u64) -> Option<&Shape> {
+        let place = usize::try_from(id.checked_sub(1)?).ok()?;
+        self.records.get(place)?.shape.get()
     }
 
     fn variants(&self, id: u32) -> u16 {
-        self.record(id).map_or(0, |at| u16::from_le_bytes([self.region[at], self.region[at + 1]]))
-    }
-
-    fn set_variants(&mut self, id: u32, variants: u16) {
-        if let Some(at) = self.record(id) {
-            self.region[at..at + 2].copy_from_slice(&variants.to_le_bytes());
-        }
+        self.records[id as usize - 1].variants.load(Ordering::Acquire)
     }
 
     /// The number of the shape with this text.
     #[inline]
-    fn find(&self, text: &[u8]) -> Option<u32> {
-        let mask = index_slots(self.shapes_max) - 1;
-        let mut slot = hash(text) as usize & mask;
+    fn find(&self, hash: u64, text: &[u8]) -> Option<u32> {
+        let mask = self.index.len() - 1;
+        let mut slot = hash as usize & mask;
         // Ends: at most half of the slots are taken.
         loop {
-            match self.get_word(HEADER + 4 * slot) {
-                0 => return None,
-                id if self.get(id.into()).is_some_and(|shape| shape.text == text) => return Some(id),
-                _ => slot = (slot + 1) & mask,
+            // Whoever sees a number also sees what it stands for.
+            let entry = self.index[slot].load(Ordering::Acquire);
+            if entry == 0 {
+                return None;
             }
+            let id = entry as u32;
+            if entry >> 32 == hash >> 32 && self.get(id.into()).is_some_and(|shape| *shape.text == *text) {
+                return Some(id);
+            }
+            slot = (slot + 1) & mask;
         }
     }
 
-    /// Adds a shape that is not there; its number, if there is room.
-    fn insert(&mut self, text: &[u8]) -> Option<u32> {
-        let (count, used) = (self.get_word(12) as usize, self.get_word(16) as usize);
-        let holes = text.iter().filter(|&&byte| byte < 0x20).count();
-        let at = heap_start(self.shapes_max) + used;
-        let length = RECORD_HEADER + 2 * holes + text.len();
-        if count == self.shapes_max || text.len() > SHAPE_TEXT_MAX || self.region.len() - at < length {
+    /// Whether the part of the table that shapes with constants may have is taken.
+    fn is_nearly_full(&self) -> bool {
+        let (count, used) = (self.count.load(Ordering::Acquire) as usize, self.used.load(Ordering::Acquire));
+        let (shapes_max, bytes_max) = (self.records.len(), self.bytes_max());
+        count >= shapes_max - shapes_max / 4 || used >= bytes_max - bytes_max / 4
+    }
+
+    /// Adds a shape that is not there; its number, if there is room. Whoever calls it holds `adding`, or has the
+    /// table alone.
+    fn add(&self, text: &[u8]) -> Option<u32> {
+        let (count, used) = (self.count.load(Ordering::Relaxed), self.used.load(Ordering::Relaxed));
+        let record = self.records.get(count as usize)?;
+        // What is full stays full, even if a smaller shape had room: an object must not get another form later.
+        if text.len() > SHAPE_TEXT_MAX || self.bytes_max() - used < SHAPE_BYTES_MAX {
             return None;
         }
-        let record = &mut self.region[at..at + length];
-        record[2..4].copy_from_slice(&(text.len() as u16).to_le_bytes());
-        record[4..6].copy_from_slice(&(holes as u16).to_le_bytes());
-        let (positions, to) = record[RECORD_HEADER..].split_at_mut(2 * holes);
-        let places = text.iter().enumerate().filter(|(_, byte)| **byte < 0x20);
-        for (pair, (place, _)) in positions.chunks_exact_mut(2).zip(places) {
-            pair.copy_from_slice(&(place as u16).to_le_bytes());
-        }
-        to.copy_from_slice(text);
-        let id = count as u32 + 1;
-        self.set(HEADER + 4 * index_slots(self.shapes_max) + 4 * count, used as u32);
-        self.set(12, id);
-        self.set(16, (used + length) as u32);
-        let mask = index_slots(self.shapes_max) - 1;
-        let mut slot = hash(text) as usize & mask;
-        while self.get_word(HEADER + 4 * slot) != 0 {
+        let shape = Shape::new(text).ok()?;
+        let bytes = shape.bytes();
+        record.shape.set(shape).ok()?;
+        let id = count + 1;
+        let (hash, mask) = (hash(text), self.index.len() - 1);
+        let mut slot = hash as usize & mask;
+        while self.index[slot].load(Ordering::Relaxed) != 0 {
             slot = (slot + 1) & mask;
         }
-        self.set(HEADER + 4 * slot, id);
+        self.index[slot].store(hash >> 32 << 32 | u64::from(id), Ordering::Release);
+        // Behind the index: whoever sees a limit reached also sees all that was added before.
+        self.count.store(id, Ordering::Release);
+        self.used.store(used + bytes, Ordering::Release);
         Some(id)
     }
 
     /// The number for an object with `keys` keys and this text; the second is true when it is the general one.
+    /// `general` is scratch.
     #[inline]
-    pub(super) fn intern(&mut self, text: &[u8], keys: usize) -> Option<(u32, bool)> {
+    pub(super) fn intern(&self, text: &[u8], keys: usize, general: &mut Vec<u8>) -> Option<(u32, bool)> {
         let specific = keys <= SPECIFIC_KEYS_MAX;
-        if specific && let Some(id) = self.find(text) {
+        if specific && let Some(id) = self.find(hash(text), text) {
             return Some((id, false));
         }
-        let found = self.intern_new(text, specific);
+        self.intern_rare(text, specific, general)
+    }
+
+    /// For shapes that are new, and for objects that get no shape of their own.
+    #[cold]
+    fn intern_rare(&self, text: &[u8], specific: bool, general: &mut Vec<u8>) -> Option<(u32, bool)> {
+        let found = if text.len() > SHAPE_TEXT_MAX || keys_are_data(text) {
+            None
+        } else {
+            generalise(text, general);
+            self.intern_either(text, specific, general)
+        };
         match found {
-            None => self.refused += 1,
-            Some((_, true)) => self.generalised += 1,
-            Some((_, false)) => {}
-        }
+            None => self.refused.fetch_add(1, Ordering::Relaxed),
+            Some((_, true)) => self.generalised.fetch_add(1, Ordering::Relaxed),
+            Some((_, false)) => 0,
+        };
         found
     }
 
-    /// Allocates a text; for shapes that are new, and for objects that get no shape of their own.
-    #[cold]
-    fn intern_new(&mut self, text: &[u8], specific: bool) -> Option<(u32, bool)> {
-        if text.len() > SHAPE_TEXT_MAX || keys_are_data(text) {
-            return None;
-        }
-        let mut general = Vec::with_capacity(text.len());
-        generalise(text, &mut general);
-        let id = self.find(&general).or_else(|| self.insert(&general))?;
-        let variants = self.variants(id);
-        let (count, used) = (self.get_word(12) as usize, self.get_word(16) as usize);
-        let heap = self.region.len() - heap_start(self.shapes_max);
-        let room = count < self.shapes_max - self.shapes_max / 4 && used < heap - heap / 4;
-        if specific
-            && room
-            && variants < VARIANTS_MAX
-            && let Some(own) = self.insert(text)
+    fn intern_either(&self, text: &[u8], specific: bool, general: &[u8]) -> Option<(u32, bool)> {
+        let general_hash = hash(general);
+        if let Some(id) = self.find(general_hash, general)
+            && (!specific || self.variants(id) >= VARIANTS_MAX || self.is_nearly_full())
         {
-            self.set_variants(id, variants + 1);
+            // Another thread may have added the last one since the first look.
+            let own = if specific { self.find(hash(text), text) } else { None };
+            return Some(own.map_or((id, true), |own| (own, false)));
+        }
+        let _guard = self.adding.lock();
+        // Another thread may have been faster.
+        if specific && let Some(id) = self.find(hash(text), text) {
+            return Some((id, false));
+        }
+        let id = self.find(general_hash, general).or_else(|| self.add(general))?;
+        let variants = self.variants(id);
+        if specific
+            && variants < VARIANTS_MAX
+            && !self.is_nearly_full()
+            && let Some(own) = self.add(text)
+        {
+            self.records[id as usize - 1].variants.store(variants + 1, Ordering::Release);
             return Some((own, false));
         }
         Some((id, true))
     }
-}
-
-#[inline]
-fn le(four: &[u8]) -> u32 {
-    u32::from_le_bytes([four[0], four[1], four[2], four[3]])
 }
 
 /// Folds eight bytes at a time. Not against enemies: keys come from Discord, and a full table stays correct.
@@ -294,96 +296,4 @@ fn hash(text: &[u8]) -> u64 {
     last[..tail.len()].copy_from_slice(tail);
     let hash = fold(hash, u64::from_le_bytes(last));
     hash ^ (hash >> 32)
-}
-
-/// What stands behind a key in a shape.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hole {
-    /// A value with this tag, or any, with its tag in the object.
-    Tag(u8),
-    /// One of [`CONSTANTS`].
-    Constant(usize),
-}
-
-/// The keys of a shape's text in order, as they stand between the quotes.
-pub(super) struct Keys<'a>(pub &'a [u8]);
-
-impl<'a> Keys<'a> {
-    /// The next key and what is behind it; `None` at the end.
-    pub fn next(&mut self) -> Result<Option<(&'a [u8], Hole)>, Error> {
-        let rest = match self.0 {
-            [b'}'] => return Ok(None),
-            [b'{' | b',', b'"', rest @ ..] => rest,
-            _ => return Err(Error::Damaged),
-        };
-        let end = key_end(rest).ok_or(Error::Damaged)?;
-        let (key, rest) = (&rest[..end], rest[end + 1..].strip_prefix(b":").ok_or(Error::Damaged)?);
-        if let [tag @ 0..0x20, rest @ ..] = rest {
-            self.0 = rest;
-            return Ok(Some((key, Hole::Tag(*tag))));
-        }
-        for (at, (text, ..)) in CONSTANTS.iter().enumerate() {
-            if let Some(rest) = rest.strip_prefix(text.as_bytes()) {
-                self.0 = rest;
-                return Ok(Some((key, Hole::Constant(at))));
-            }
-        }
-        Err(Error::Damaged)
-    }
-}
-
-/// The closing quote of a key.
-fn key_end(text: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    loop {
-        match text.get(at)? {
-            b'"' => return Some(at),
-            b'\\' => at += 2,
-            _ => at += 1,
-        }
-    }
-}
-
-/// Whether `text` is a shape's: every key a JSON string, every hole a tag.
-fn check(text: &[u8]) -> Result<(), Error> {
-    let mut keys = Keys(text);
-    if text.first() != Some(&b'{') {
-        return Err(Error::Damaged);
-    }
-    let mut count = 0;
-    while let Some((key, hole)) = keys.next()? {
-        let known = match hole {
-            Hole::Tag(tag) => (tag::ANY..=tag::LAST).contains(&tag),
-            Hole::Constant(_) => true,
-        };
-        if !known || !scalars::is_string_text(key) {
-            return Err(Error::Damaged);
-        }
-        count += 1;
-    }
-    if count == 0 { Err(Error::Damaged) } else { Ok(()) }
-}
-
-/// Writes `text` with a hole for any value behind each key.
-fn generalise(text: &[u8], out: &mut Vec<u8>) {
-    let mut keys = Keys(text);
-    let mut first = true;
-    while let Ok(Some((key, _))) = keys.next() {
-        out.extend_from_slice(if first { b"{\"" } else { b",\"" });
-        out.extend_from_slice(key);
-        out.extend_from_slice(&[b'"', b':', tag::ANY]);
-        first = false;
-    }
-    out.push(b'}');
-}
-
-/// Whether a key is an id: objects that map ids to things would each be a shape of their own.
-fn keys_are_data(text: &[u8]) -> bool {
-    let mut keys = Keys(text);
-    while let Ok(Some((key, _))) = keys.next() {
-        if key.len() > 5 && key.iter().all(u8::is_ascii_digit) {
-            return true;
-        }
-    }
-    false
 }

@@ -1,31 +1,87 @@
 //! The encoding against a judge of its own: the corpus, seeded nasty values, damaged bytes.
 
+mod changes;
+mod contexts;
 mod generator;
 mod judge;
+mod table;
+mod values;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use self::generator::{Nasty, seed};
 use self::judge::{Value, read};
-use super::shapes::VARIANTS_MAX;
-use super::*;
+use super::{
+    Context, DEPTH_MAX, ENTITY_MAX, Encoder, Entity, Error, Parser, Pick, Shapes, TEXT_MAX, id_payload,
+};
 use crate::base::Rng;
 
-/// Encodes and decodes `json`, compares, gives back the bytes.
-fn round(encoder: &mut Encoder, shapes: &mut Shapes, json: &[u8]) -> Vec<u8> {
-    let (mut bytes, mut text) = (Vec::new(), Vec::new());
-    encoder.encode(json, shapes, &mut bytes).expect("encodes");
-    decode(&bytes, shapes, &mut text).expect("decodes");
-    // No assert_eq: values of a megabyte do not help anybody.
-    let shown = |text: &[u8]| String::from_utf8_lossy(&text[..text.len().min(2_000)]).into_owned();
-    assert!(
-        read(&text) == read(json),
-        "in:  {}
-out: {}",
-        shown(json),
-        shown(&text)
-    );
-    bytes
+/// What a test writes with.
+struct Bench {
+    parser: Parser,
+    encoder: Encoder,
+    shapes: Shapes,
+}
+
+impl Bench {
+    fn new(capacity: usize) -> Bench {
+        let shapes = Shapes::with_capacity(capacity);
+        Bench { parser: Parser::new(), encoder: Encoder::new(), shapes }
+    }
+
+    fn entity<'a>(&'a self, bytes: &'a [u8], context: Context) -> Entity<'a> {
+        Entity { bytes, context, shapes: &self.shapes }
+    }
+
+    /// Encodes `json` behind a byte that must stay.
+    fn try_encode(&mut self, json: &[u8], pick: Pick<'_>, context: Context) -> Result<Vec<u8>, Error> {
+        let Bench { parser, encoder, shapes } = self;
+        let mut out = vec![7];
+        let done = parser
+            .read(json, |value| encoder.encode(value, pick, context, shapes, &mut out))
+            .and_then(|done| done);
+        assert_eq!(out.remove(0), 7);
+        assert!(done.is_ok() || out.is_empty());
+        done.map(|()| out)
+    }
+
+    fn encode(&mut self, json: &[u8], context: Context) -> Vec<u8> {
+        self.try_encode(json, Pick::All, context).expect("encodes")
+    }
+
+    fn text(&self, bytes: &[u8], context: Context) -> Vec<u8> {
+        let mut text = b"x".to_vec();
+        self.entity(bytes, context).write(&mut text).expect("decodes");
+        assert_eq!(text.remove(0), b'x');
+        text
+    }
+
+    /// Encodes and decodes `json`, compares, gives back the bytes.
+    fn round(&mut self, json: &[u8]) -> Vec<u8> {
+        let bytes = self.encode(json, NOBODY);
+        let text = self.text(&bytes, NOBODY);
+        // No assert_eq: values of a megabyte do not help anybody.
+        let shown = |text: &[u8]| String::from_utf8_lossy(&text[..text.len().min(2_000)]).into_owned();
+        assert!(read(&text) == read(json), "in:  {}\nout: {}", shown(json), shown(&text));
+        assert!(self.encode(json, NOBODY) == bytes, "two forms: {}", shown(json));
+        bytes
+    }
+}
+
+const NOBODY: Context = Context { own: 0, parent: 0 };
+
+/// The last of equal keys, by key.
+fn object(value: Value) -> BTreeMap<Vec<u16>, Value> {
+    match value {
+        Value::Object(map) => map,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A key as the judge has it.
+fn utf16(key: &str) -> Vec<u16> {
+    key.encode_utf16().collect()
 }
 
 fn corpus(folder: &str) -> Vec<(PathBuf, Vec<u8>)> {
@@ -38,33 +94,33 @@ fn corpus(folder: &str) -> Vec<(PathBuf, Vec<u8>)> {
 
 #[test]
 fn every_file_of_the_corpus_comes_back_equal() {
-    let (mut encoder, mut shapes) = (Encoder::new(), Shapes::default());
+    let mut bench = Bench::new(4_096);
     for folder in ["", "edge", "control"] {
         for (path, json) in corpus(folder) {
             println!("{}", path.display());
-            round(&mut encoder, &mut shapes, &json);
+            bench.round(&json);
         }
     }
-    let copy = Shapes::from_bytes(shapes.as_bytes()).expect("a table reads its own bytes");
-    assert!(copy.as_bytes() == shapes.as_bytes());
+    let table = bench.shapes.to_bytes();
+    let copy = Shapes::from_bytes(&table).expect("a table reads its own bytes");
+    assert!(copy.to_bytes() == table);
 }
 
 #[test]
 fn bad_files_are_refused_by_those_who_refuse_json() {
-    let (mut encoder, mut shapes, mut out) = (Encoder::new(), Shapes::default(), Vec::new());
+    let mut bench = Bench::new(4_096);
     for (path, json) in corpus("bad") {
         let serde = serde_json::from_slice::<&serde_json::value::RawValue>(&json).is_ok();
-        let ours = encoder.encode(&json, &mut shapes, &mut out);
+        let ours = bench.try_encode(&json, Pick::All, NOBODY).map(drop);
         // Its raw values have no limit of depth.
         let expected = serde && ours != Err(Error::TooDeep);
         assert_eq!(ours.is_ok(), expected, "{}: {ours:?}", path.display());
-        assert_eq!(out.is_empty(), ours.is_err());
     }
 }
 
 #[test]
 fn scalars_take_their_packed_form_only_when_it_comes_back() {
-    let (mut encoder, mut shapes) = (Encoder::new(), Shapes::default());
+    let mut bench = Bench::new(4_096);
     // Text of the value, bytes it may take.
     let cases = [
         ("\"761014731138494465\"", 9),
@@ -105,14 +161,15 @@ fn scalars_take_their_packed_form_only_when_it_comes_back() {
         ("\"\\u0000\\u001f\\\"\\\\\\/\\b\\f\\n\\r\\t\"", 40),
     ];
     for (json, most) in cases {
-        let bytes = round(&mut encoder, &mut shapes, json.as_bytes());
-        assert!(bytes.len() <= most, "{json} takes {}", bytes.len());
+        let bytes = bench.round(json.as_bytes());
+        // One byte says that this is no object.
+        assert!(bytes.len() <= most + 1, "{json} takes {}", bytes.len());
     }
     for day in 0..366 * 5 {
         let (month, day_of_month) = (day / 31 % 12 + 1, day % 31 + 1);
         for year in [1970, 1999, 2000, 2023, 2024, 2100, 2400] {
             let json = format!("\"{year}-{month:02}-{day_of_month:02}T12:34:56.000001+00:00\"");
-            round(&mut encoder, &mut shapes, json.as_bytes());
+            bench.round(json.as_bytes());
         }
     }
 }
@@ -122,47 +179,51 @@ fn nasty_values_come_back_equal() {
     let seed = seed();
     // A table that holds them, one that soon takes general shapes alone, one that is full at once.
     for capacity in [4_096, 40, 1] {
-        let (mut encoder, mut shapes) = (Encoder::new(), Shapes::with_capacity(capacity));
+        let mut bench = Bench::new(capacity);
         for case in 0..1_500 {
             let mut nasty = Nasty::new(seed + case);
             let json = nasty.value();
-            round(&mut encoder, &mut shapes, &json);
+            bench.round(&json);
         }
-        assert!(capacity > 1 || shapes.stats().refused > 0);
-        Shapes::from_bytes(shapes.as_bytes()).expect("a table reads its own bytes");
+        assert!(capacity > 1 || bench.shapes.stats().refused > 0);
+        Shapes::from_bytes(&bench.shapes.to_bytes()).expect("a table reads its own bytes");
     }
 }
 
 #[test]
 fn depth_ends_at_its_limit() {
-    let (mut encoder, mut shapes, mut out) = (Encoder::new(), Shapes::default(), Vec::new());
+    let mut bench = Bench::new(4_096);
     for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
         let nested = |depth: usize| format!("{}1{}", open.repeat(depth), close.repeat(depth));
-        round(&mut encoder, &mut shapes, nested(DEPTH_MAX).as_bytes());
+        bench.round(nested(DEPTH_MAX).as_bytes());
         for depth in [DEPTH_MAX + 1, 5_000] {
-            let refused = encoder.encode(nested(depth).as_bytes(), &mut shapes, &mut out);
+            let refused = bench.try_encode(nested(depth).as_bytes(), Pick::All, NOBODY);
             assert_eq!(refused, Err(Error::TooDeep));
         }
     }
-    assert_eq!(encoder.encode(&vec![b' '; ENTITY_MAX + 1], &mut shapes, &mut out), Err(Error::TooLarge));
+    let long = vec![b' '; TEXT_MAX + 1];
+    assert_eq!(bench.try_encode(&long, Pick::All, NOBODY), Err(Error::TooLarge));
+    let long = format!("\"{}\"", "-".repeat(ENTITY_MAX));
+    assert_eq!(bench.try_encode(long.as_bytes(), Pick::All, NOBODY), Err(Error::TooLarge));
 }
 
 #[test]
 fn damaged_bytes_give_an_error_or_json() {
     let seed = seed();
     let mut rng = Rng::new(seed);
-    let (mut encoder, mut shapes) = (Encoder::new(), Shapes::with_capacity(64));
+    let mut bench = Bench::new(64);
     let (mut bytes, mut text) = (Vec::new(), Vec::new());
     let mut whole = 0;
+    let context = Context { own: 761014731138494465, parent: 2048 };
     for case in 0..20_000 {
         if case % 20 == 0 {
             let json = Nasty::new(seed + case).value();
-            encoder.encode(&json, &mut shapes, &mut bytes).unwrap();
+            bytes = bench.encode(&json, context);
         }
         let mut damaged = bytes.clone();
         if case % 3 == 0 {
             damaged =
-                (0..rng.below(40)).map(|_| rng.below(if case % 2 == 0 { 256 } else { 24 }) as u8).collect();
+                (0..rng.below(40)).map(|_| rng.below(if case % 2 == 0 { 256 } else { 26 }) as u8).collect();
         }
         for _ in 0..rng.below(4) {
             if !damaged.is_empty() {
@@ -173,111 +234,42 @@ fn damaged_bytes_give_an_error_or_json() {
         if rng.chance(1, 4) {
             damaged.truncate(rng.below(damaged.len() as u64 + 1) as usize);
         }
-        if decode(&damaged, &shapes, &mut text).is_ok() {
+        let Bench { parser, encoder, shapes } = &mut bench;
+        let entity = Entity { bytes: &damaged, context, shapes };
+        text.clear();
+        if entity.write(&mut text).is_ok() {
             read(&text);
             whole += 1;
         }
-        if let Ok(fields) = fields(&damaged, &shapes) {
-            fields.for_each(|field| {
-                text.clear();
-                if let Ok(field) = field {
-                    let _ = (field.as_u64(), field.write(&shapes, &mut text));
-                }
+        if let Ok(fields) = entity.fields() {
+            fields.flatten().for_each(|field| {
+                let _ =
+                    (field.as_id(), field.is_text("online"), field.get("a").is_ok(), field.write(&mut text));
+                field.elements().for_each(|element| _ = element.as_id());
             });
         }
+        let _ = (entity.id_place("id"), entity.field("name").is_ok());
+        text.clear();
+        let _ = encoder.without(entity, &["name"], &mut text);
+        let _ = encoder.without_element(entity, "roles", 2048, &mut text);
+        let patch = br#"{"id":"1","name":[{"a":1}],"user":{"id":"2048"}}"#;
+        parser
+            .read(patch, |patch| {
+                let _ = encoder.merge(entity, patch, Pick::All, &mut text);
+                encoder.matches(entity, patch, Pick::All)
+            })
+            .unwrap();
     }
     assert!(whole > 0);
     for _ in 0..500 {
-        let mut table = shapes.as_bytes().to_vec();
-        let used = table.len() / 2;
-        table[rng.below(used as u64) as usize] ^= 1 << rng.below(8);
-        if let Ok(shapes) = Shapes::from_bytes(&table)
-            && decode(&bytes, &shapes, &mut text).is_ok()
-        {
-            read(&text);
+        let mut table = bench.shapes.to_bytes();
+        let at = rng.below(table.len() as u64) as usize;
+        table[at] ^= 1 << rng.below(8);
+        if let Ok(shapes) = Shapes::from_bytes(&table) {
+            text.clear();
+            if (Entity { bytes: &bytes, context, shapes: &shapes }).write(&mut text).is_ok() {
+                read(&text);
+            }
         }
     }
-}
-
-fn object(value: Value) -> std::collections::BTreeMap<Vec<u16>, Value> {
-    match value {
-        Value::Object(map) => map,
-        other => panic!("{other:?}"),
-    }
-}
-
-#[test]
-fn merging_replaces_what_the_patch_has() {
-    let seed = seed();
-    for capacity in [4_096, 20, 1] {
-        let (mut encoder, mut shapes) = (Encoder::new(), Shapes::with_capacity(capacity));
-        let (mut old, mut new, mut text) = (Vec::new(), Vec::new(), Vec::new());
-        for case in 0..1_000 {
-            let mut nasty = Nasty::new(seed + case);
-            let before = nasty.object(3);
-            encoder.encode(&before, &mut shapes, &mut old).unwrap();
-            let mut model = object(read(&before));
-            for _ in 0..3 {
-                let patch = nasty.object(3);
-                encoder.merge(&old, &patch, &mut shapes, &mut new).unwrap();
-                model.extend(object(read(&patch)));
-                decode(&new, &shapes, &mut text).unwrap();
-                assert!(object(read(&text)) == model, "case {case}");
-                std::mem::swap(&mut old, &mut new);
-            }
-            let mut seen = std::collections::BTreeMap::new();
-            for field in fields(&old, &shapes).unwrap() {
-                let field = field.unwrap();
-                text.clear();
-                field.write(&shapes, &mut text).unwrap();
-                let key = [b"\"", field.key(), b"\""].concat();
-                let Value::String(key) = read(&key) else { panic!() };
-                seen.insert(key, read(&text));
-            }
-            assert!(seen == model, "case {case}");
-        }
-    }
-}
-
-#[test]
-fn single_fields_are_read() {
-    let (mut encoder, mut shapes, mut out) = (Encoder::new(), Shapes::default(), Vec::new());
-    let json =
-        br#"{"id":"761014731138494465","n":null,"x":1,"t":true,"m":{"a":[1,2]},"q\"":"0","x":7,"e":{}}"#;
-    encoder.encode(json, &mut shapes, &mut out).unwrap();
-    let get = |key: &str| field(&out, &shapes, key).unwrap();
-    assert_eq!(get("id").unwrap().as_u64(), Some(761_014_731_138_494_465));
-    assert!(get("n").unwrap().is_null());
-    assert_eq!(get("x").unwrap().as_u64(), Some(7));
-    assert_eq!(get("t").unwrap().as_bool(), Some(true));
-    assert_eq!(get("q\"").unwrap().as_u64(), Some(0));
-    assert!(get("none").is_none());
-    let mut text = b"m=".to_vec();
-    get("m").unwrap().write(&shapes, &mut text).unwrap();
-    assert_eq!(text, br#"m={"a":[1,2]}"#);
-    encoder.encode(b"[1]", &mut shapes, &mut out).unwrap();
-    assert_eq!(field(&out, &shapes, "id").err(), Some(Error::NotAnObject));
-}
-
-#[test]
-fn the_table_stays_within_its_limits() {
-    let (mut encoder, mut shapes, mut out) = (Encoder::new(), Shapes::with_capacity(1_024), Vec::new());
-    let bytes = shapes.as_bytes().len();
-    // One key sequence in very many variants: it gets its share and then the general shape.
-    for variant in 0..2_000u32 {
-        let values: Vec<String> = (0..11)
-            .map(|bit| format!("\"k{bit}\":{}", if variant >> bit & 1 == 0 { "null" } else { "7" }))
-            .collect();
-        round(&mut encoder, &mut shapes, format!("{{{}}}", values.join(",")).as_bytes());
-    }
-    assert_eq!(shapes.stats().shapes, usize::from(VARIANTS_MAX) + 1);
-    assert_eq!(shapes.stats().generalised, 2_000 - u64::from(VARIANTS_MAX));
-    // Ids as keys never get one.
-    encoder.encode(br#"{"761014731138494465":1}"#, &mut shapes, &mut out).unwrap();
-    assert_eq!(shapes.stats().refused, 1);
-    for key in 0..2_000 {
-        round(&mut encoder, &mut shapes, format!("{{\"key{key}\":1}}").as_bytes());
-    }
-    assert_eq!(shapes.stats().shapes, 1_024);
-    assert_eq!(shapes.as_bytes().len(), bytes);
 }

@@ -1,0 +1,100 @@
+//! Text to a tape.
+//!
+//! Enters: JSON text. Leaves: its [`Value`], for as long as a closure looks at it. Text goes through simd-json over a
+//! copy, so that the caller's bytes stay as they are; what that refuses is asked of [`Plain`], which also has the last
+//! word on what is no JSON.
+
+use simd_json::{Buffers, INPUT_PADDING, Node};
+
+use super::plain::Plain;
+use super::value::{Tape, Value};
+use super::{DEPTH_MAX, Error, TEXT_MAX};
+
+/// Nodes and bytes that are kept from one text to the next; what a larger text took is given back.
+const KEPT_MAX: usize = 4 << 20;
+
+/// What a parser has met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Texts read.
+    pub texts: u64,
+    /// Those of them that simd-json refused and [`Plain`] took: huge numbers, lone surrogates.
+    pub plain: u64,
+    /// Texts refused: no JSON, too deep or too large.
+    pub refused: u64,
+}
+
+/// Reads texts; keeps its memory from one to the next.
+pub struct Parser {
+    buffers: Buffers,
+    /// Empty between calls.
+    tape: simd_json::Tape<'static>,
+    padded: Vec<u8>,
+    plain: Plain,
+    stats: Stats,
+}
+
+impl Default for Parser {
+    fn default() -> Parser {
+        Parser::new()
+    }
+}
+
+impl Parser {
+    /// A parser; its memory grows with the texts it sees, 40 bytes per byte at worst.
+    pub fn new() -> Parser {
+        Parser {
+            buffers: Buffers::with_max_depth(0, DEPTH_MAX),
+            tape: simd_json::Tape(Vec::new()),
+            padded: Vec::new(),
+            plain: Plain::default(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// What it has met.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Shows `f` the value that `json` is.
+    ///
+    /// # Errors
+    /// No JSON, too deep, too large; `f` is then not called.
+    pub fn read<R>(&mut self, json: &[u8], f: impl FnOnce(Value<'_>) -> R) -> Result<R, Error> {
+        if json.len() > TEXT_MAX {
+            self.stats.refused += 1;
+            return Err(Error::TooLarge);
+        }
+        self.padded.clear();
+        self.padded.extend_from_slice(json);
+        self.padded.resize(json.len() + INPUT_PADDING, b' ');
+        let mut tape = std::mem::replace(&mut self.tape, simd_json::Tape(Vec::new())).reset();
+        let done =
+            match simd_json::fill_tape_padded(&mut self.padded, json.len(), &mut self.buffers, &mut tape) {
+                Ok(()) => {
+                    let nodes: &[Node<'_>] = &tape.0;
+                    Ok(f(Value { tape: Tape::Fast(nodes), at: 0 }))
+                }
+                Err(_) => self.plain.parse(json).map(|()| {
+                    self.stats.plain += 1;
+                    f(Value { tape: Tape::Plain(&self.plain), at: 0 })
+                }),
+            };
+        self.tape = tape.reset();
+        match done {
+            Ok(_) => self.stats.texts += 1,
+            Err(_) => self.stats.refused += 1,
+        }
+        if self.tape.0.capacity() > KEPT_MAX || self.padded.capacity() > KEPT_MAX {
+            self.forget();
+        }
+        done
+    }
+
+    /// Gives back the memory that an unusual text took.
+    #[cold]
+    fn forget(&mut self) {
+        *self = Parser { stats: self.stats, ..Parser::new() };
+    }
+}
