@@ -36,6 +36,7 @@ mod entity;
 mod matches;
 mod merge;
 mod parser;
+mod more;
 mod plain;
 mod scalars;
 mod shape;
@@ -50,7 +51,7 @@ use std::fmt;
 pub use encode::{Encoder, Stats as EncoderStats};
 pub use entity::{Entity, Field, Fields, id_payload};
 pub use parser::{Parser, Stats as ParserStats};
-pub use shapes::{Shapes, Stats as ShapeStats};
+pub use shapes::{SHAPES_DEFAULT, Shapes, Stats as ShapeStats};
 pub use value::{KeyText, Pick, Value};
 
 /// How many containers may be open at once, the entity's own included; deeper is refused. As in
