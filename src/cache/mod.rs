@@ -5,4 +5,5 @@
 //! fixed size with handles, an index and lists, and [`encoding`], JSON in few bytes and back without loss.
 
 pub mod arena;
+pub mod directory;
 pub mod encoding;

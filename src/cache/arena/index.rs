@@ -82,7 +82,7 @@ impl Index {
 
     /// The value of `key`.
     pub fn get(&self, key: &Key) -> Option<u64> {
-        let mut at = self.head(self.chain_of(sip::hash(self.seed, key))?);
+        let mut at = self.head(self.chain_of(sip::hash(self.seed, key.kind, key.a, key.b))?);
         while at != NONE {
             let (page, offset) = self.cell(at)?;
             if holds(page, offset, key) {
@@ -116,7 +116,7 @@ impl Index {
             return Err(Full);
         }
         self.count += 1;
-        let chain = self.chain_of(sip::hash(self.seed, key)).ok_or(Full)?;
+        let chain = self.chain_of(sip::hash(self.seed, key.kind, key.a, key.b)).ok_or(Full)?;
         let next = self.head(chain);
         let (page, offset) = self.cell_mut(cell).ok_or(Full)?;
         put_u64(page, offset, key.a);
@@ -188,7 +188,7 @@ impl Index {
     }
 
     fn find(&self, key: &Key) -> Option<Found> {
-        let chain = self.chain_of(sip::hash(self.seed, key))?;
+        let chain = self.chain_of(sip::hash(self.seed, key.kind, key.a, key.b))?;
         let (mut before, mut cell) = (NONE, self.head(chain));
         while cell != NONE {
             let (page, offset) = self.cell(cell)?;
@@ -213,7 +213,8 @@ impl Index {
         while cell != NONE {
             let Some((page, offset)) = self.cell(cell) else { break };
             let next = u32_at(page, offset + NEXT);
-            let hash = sip::hash(self.seed, &key_at(page, offset));
+            let Key { kind, a, b } = key_at(page, offset);
+            let hash = sip::hash(self.seed, kind, a, b);
             if self.chain_of(hash) == Some(new) {
                 self.link(from, before, next);
                 let head = self.head(new);

@@ -23,7 +23,7 @@ mod bytes;
 mod data;
 mod links;
 mod lists;
-mod sip;
+pub(crate) mod sip;
 mod slots;
 mod strip;
 

@@ -3,11 +3,9 @@
 //! The message is `a u64 | b u64 | kind u8`, as the reference has it (github.com/veorq/SipHash), so that the test
 //! can hold it against the standard library's.
 
-use super::index::Key;
-
-/// The hash of `key` under `seed`.
+/// The hash of (kind, a, b) under `seed`.
 #[inline]
-pub(super) fn hash(seed: [u64; 2], key: &Key) -> u64 {
+pub(crate) fn hash(seed: [u64; 2], kind: u8, a: u64, b: u64) -> u64 {
     let [k0, k1] = seed;
     let mut v = [
         k0 ^ 0x736f_6d65_7073_6575,
@@ -16,7 +14,7 @@ pub(super) fn hash(seed: [u64; 2], key: &Key) -> u64 {
         k1 ^ 0x7465_6462_7974_6573,
     ];
     // 17 bytes: two words, then the last byte with the length on top.
-    for word in [key.a, key.b, u64::from(key.kind) | (17 << 56)] {
+    for word in [a, b, u64::from(kind) | (17 << 56)] {
         v[3] ^= word;
         round(&mut v);
         v[0] ^= word;
@@ -51,11 +49,11 @@ mod tests {
     fn it_is_the_standard_librarys_with_a_seed_of_zeros() {
         let mut random = crate::base::Rng::new(1);
         for _ in 0..1000 {
-            let key = Key { kind: random.next_u64() as u8, a: random.next_u64(), b: random.next_u64() };
+            let (kind, a, b) = (random.next_u64() as u8, random.next_u64(), random.next_u64());
             let mut theirs = DefaultHasher::new();
-            theirs.write(&[&key.a.to_le_bytes()[..], &key.b.to_le_bytes(), &[key.kind]].concat());
-            assert_eq!(hash([0, 0], &key), theirs.finish());
-            assert_ne!(hash([0, 1], &key), theirs.finish());
+            theirs.write(&[&a.to_le_bytes()[..], &b.to_le_bytes(), &[kind]].concat());
+            assert_eq!(hash([0, 0], kind, a, b), theirs.finish());
+            assert_ne!(hash([0, 1], kind, a, b), theirs.finish());
         }
     }
 }
