@@ -164,6 +164,11 @@ impl Directory {
 
     /// The shards to ask for an id.
     pub fn candidates(&self, kind: u8, id: u64) -> Candidates {
+        self.look(kind, id, || {})
+    }
+
+    /// As above; `meanwhile` is called between any two looks, so that a test can let others act there.
+    fn look(&self, kind: u8, id: u64, mut meanwhile: impl FnMut()) -> Candidates {
         let place = self.place(kind, id);
         let mut found = Candidates::default();
         for slot in self.slots(&place) {
@@ -171,7 +176,9 @@ impl Directory {
             if entry >> 16 == place.fingerprint {
                 found.insert(entry as u16);
             }
+            meanwhile();
         }
+        // Last, see the head of this file.
         found.everybody |= self.cells[place.cell].load(Ordering::Acquire) > 0;
         found
     }
@@ -218,30 +225,34 @@ impl Directory {
         Place { buckets, fingerprint: fingerprint as u32, cell }
     }
 
+    /// The buckets of a place, ascending, each once.
+    fn buckets(&self, place: &Place) -> impl Iterator<Item = &Bucket> {
+        let [low, high] = place.buckets;
+        let other = (low != high).then(|| &self.buckets[high]);
+        std::iter::once(&self.buckets[low]).chain(other)
+    }
+
     /// The slots of a place, always in the same order.
     fn slots(&self, place: &Place) -> impl Iterator<Item = &AtomicU32> {
-        let [low, high] = place.buckets;
-        let second = if low == high { &[][..] } else { &self.buckets[high].0[..] };
-        self.buckets[low].0.iter().chain(second)
+        self.buckets(place).flat_map(|bucket| &bucket.0)
     }
 
     /// A free slot in the emptier bucket; none if both are full or enough entries of this id are held.
     fn free_slot(&self, place: &Place) -> Option<&AtomicU32> {
-        let mut held = 0;
-        let [low, high] = place.buckets.map(|bucket| {
-            let (mut free, mut count) = (None, 0);
-            for slot in &self.buckets[bucket].0 {
+        let (mut best, mut best_free, mut held) = (None, 0, 0);
+        for bucket in self.buckets(place) {
+            let (mut slot_found, mut free) = (None, 0);
+            for slot in &bucket.0 {
                 match slot.load(Ordering::Relaxed) {
-                    0 => (free, count) = (Some(slot), count + 1),
+                    0 => (slot_found, free) = (Some(slot), free + 1),
                     entry => held += usize::from(entry >> 16 == place.fingerprint),
                 }
             }
-            (free, count)
-        });
-        if held >= CANDIDATES_MAX {
-            return None;
+            if free > best_free {
+                (best, best_free) = (slot_found, free);
+            }
         }
-        if high.1 > low.1 { high.0 } else { low.0 }
+        best.filter(|_| held < CANDIDATES_MAX)
     }
 }
 
