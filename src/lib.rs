@@ -13,7 +13,7 @@
 //!     relay                     a shard's task and a cluster's outbox: where the siblings meet
 //!       runtime                 sockets and threads: which machine lives where
 //! sim                           a Discord stand-in, as a machine and as a server
-//! config, http, logging         what the operator sets and reads
+//! config, http, logging         what the operator sets and reads; config knows whose values it parses
 //! ```
 //!
 //! Everything above `reactor` that holds protocol state is a value without IO: it takes (now, input), yields

@@ -18,15 +18,17 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("reactor", &["base"]),
     ("http", &["base"]),
     ("logging", &["base"]),
-    ("cache", &["base"]),
-    ("relay", &["base", "stream", "gateway", "amqp", "queue", "reactor"]),
+    ("relay", &["base", "stream", "gateway", "amqp", "queue", "cache", "reactor"]),
     // The stand-in speaks Discord's side: opcodes and close codes are the same tables.
     ("sim", &["base", "gateway"]),
     // Parsers of values live with those who use the values.
-    ("config", &["base", "stream", "gateway", "amqp", "http", "logging"]),
+    ("config", &["base", "stream", "gateway", "amqp", "cache", "http", "logging"]),
     (
         "runtime",
-        &["base", "stream", "gateway", "amqp", "queue", "reactor", "http", "logging", "relay", "config"],
+        &[
+            "base", "stream", "gateway", "amqp", "queue", "cache", "reactor", "http", "logging", "relay",
+            "config",
+        ],
     ),
     // lib.rs only declares; main.rs calls the top.
     ("lib", &[]),

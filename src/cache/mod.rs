@@ -7,3 +7,6 @@
 pub mod arena;
 pub mod directory;
 pub mod encoding;
+pub mod kind;
+
+pub use kind::{KINDS, Kind, KindSet};

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use crate::amqp::Uri;
 use crate::base::Secret;
+use crate::cache::KindSet;
 use crate::http;
 use crate::logging::{Filter, Format};
 pub use crate::stream::Compression;
@@ -76,6 +77,8 @@ pub struct Config {
     pub persistent_events: bool,
     /// CACHE_ENABLED.
     pub cache_enabled: bool,
+    /// CACHE_KINDS: what is held.
+    pub cache_kinds: KindSet,
     /// CACHE_MEMORY.
     pub cache_memory_bytes: usize,
     /// MESSAGE_CACHE_SIZE: messages per channel.
@@ -179,7 +182,8 @@ impl Config {
         let outbox_memory_bytes = from.required(&s::OUTBOX_MEMORY, size(MIB, u64::MAX));
         let persistent_events = from.required(&s::PERSISTENT_EVENTS, parse::boolean);
         let cache_enabled = from.required(&s::CACHE_ENABLED, parse::boolean);
-        let cache_memory_bytes = from.required(&s::CACHE_MEMORY, size(MIB, u64::MAX));
+        let cache_kinds = from.required(&s::CACHE_KINDS, parse::kinds);
+        let cache_memory_bytes = from.required(&s::CACHE_MEMORY, size(4 * MIB, u64::MAX));
         let message_cache_size =
             from.required(&s::MESSAGE_CACHE_SIZE, |text| parse::whole_u32(text, 0..=1_000_000));
         let message_bytes_max = from.required(&s::MESSAGE_BYTES_MAX, size(64 * KIB, GIB));
@@ -215,6 +219,7 @@ impl Config {
                 outbox_memory_bytes: outbox_memory_bytes?,
                 persistent_events: persistent_events?,
                 cache_enabled: cache_enabled?,
+                cache_kinds: cache_kinds?,
                 cache_memory_bytes: cache_memory_bytes?,
                 message_cache_size: message_cache_size?,
                 message_bytes_max: message_bytes_max?,

@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use super::Compression;
 use crate::amqp::Uri;
 use crate::base::Secret;
+use crate::cache::{Kind, KindSet};
 use crate::logging::Format;
 
 type Parsed<T> = Result<T, String>;
@@ -204,6 +205,22 @@ pub(super) fn presence(text: &str) -> Parsed<String> {
         return Err(format!("{} bytes; at most {PRESENCE_BYTES_MAX} fit into Identify", compact.len()));
     }
     Ok(compact)
+}
+
+/// `all` or names of kinds.
+pub(super) fn kinds(text: &str) -> Parsed<KindSet> {
+    if text.eq_ignore_ascii_case("all") {
+        return Ok(KindSet::all());
+    }
+    let mut names = text.split([',', '|', ' ']).filter(|name| !name.is_empty()).peekable();
+    if names.peek().is_none() {
+        return Err("nothing; CACHE_ENABLED=false is for that".to_owned());
+    }
+    // The name itself is shown by the caller, who knows how to cut and escape it.
+    names
+        .enumerate()
+        .map(|(at, name)| Kind::parse(name).ok_or_else(|| format!("name {} is unknown", at + 1)))
+        .collect()
 }
 
 /// The intent whose absence leaves message contents empty.

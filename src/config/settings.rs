@@ -136,13 +136,18 @@ settings! {
         "Events survive a broker restart in queues that are durable (delivery_mode 2). Costs nothing in other queues.");
     CACHE_ENABLED = Setting::new("CACHE_ENABLED", "cache_enabled", Value("true"),
         "`true` or `false`",
-        "Accepted for the original's files; the cache itself is not built yet.");
+        "Whether entities are remembered. If not, every cache query is answered as a miss: zero bytes.");
+    CACHE_KINDS = Setting::new("CACHE_KINDS", "cache_kinds", Value("all"),
+        "`all`, or some of `current_user`, `guilds`, `channels`, `threads`, `private_channels`, `roles`, `emojis`, \
+         `stickers`, `sounds`, `members`, `users`, `presences`, `voice_states`, `messages`, `stage_instances`, \
+         `scheduled_events`, `integrations`, separated by commas",
+        "What is remembered; queries for the rest are misses. Members bring their users along.");
     CACHE_MEMORY = Setting::new("CACHE_MEMORY", "cache_memory", Value("256MiB"),
-        "a size from `1MiB` up: `256MiB`, `1GiB` or bytes, `268435456`",
-        "Accepted; the cache itself is not built yet.");
+        "a size from `4MiB` up: `256MiB`, `1GiB` or bytes, `268435456`",
+        "Taken at start and never exceeded. When full, messages go first, then presences, then members and users.");
     MESSAGE_CACHE_SIZE = Setting::new("MESSAGE_CACHE_SIZE", "message_cache_size", Value("0"),
         "a whole number, 0 to 1000000 (messages per channel)",
-        "Accepted for the original's files; the cache itself is not built yet.");
+        "Messages remembered in each channel, the newest ones; 0 remembers none.");
     MESSAGE_BYTES_MAX = Setting::new("MESSAGE_BYTES_MAX", "message_bytes_max", Value("32MiB"),
         "a size from `64KiB` to `1GiB`",
         "The longest WebSocket message taken. The longest reported is 17 MB; a bot that refuses one reconnects for ever.");

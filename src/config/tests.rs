@@ -1,6 +1,7 @@
 //! Configuration as operators write it.
 
 use super::*;
+use crate::cache::{KINDS, Kind};
 
 /// A configuration from `settings` and, for what they leave out, a token, intents and a broker.
 pub(crate) fn config(settings: &[(&str, &str)]) -> Result<Config, Problems> {
@@ -85,7 +86,7 @@ fn the_required_three_are_enough_and_the_rest_has_its_default() {
     assert_eq!(config.discord_api_url, "https://discord.com/api/v10");
     assert_eq!(config.compression, Compression::Zlib);
     assert_eq!(config.outbox_memory_bytes, 64 << 20);
-    assert_eq!(config.cache_memory_bytes, 256 << 20);
+    assert_eq!((config.cache_memory_bytes, config.cache_kinds), (256 << 20, KindSet::all()));
     assert_eq!((config.message_bytes_max, config.inflated_bytes_max), (32 << 20, 32 << 20));
     assert_eq!((config.large_threshold, config.ready_secrets, config.presence), (250, false, None));
     assert!(config.threads >= 1 && config.cache_enabled && config.warnings.is_empty());
@@ -289,6 +290,29 @@ fn values_at_their_edges() {
     bad("CAPABILITIES", "18446744073709551616");
     assert_eq!(ok("LARGE_THRESHOLD", "50").large_threshold, 50);
     bad("LARGE_THRESHOLD", "49");
+}
+
+#[test]
+fn kinds_are_a_list_of_names() {
+    let of = |value| config(&[("CACHE_KINDS", value)]).unwrap().cache_kinds;
+    assert_eq!((of("all"), of("ALL"), of("")), (KindSet::all(), KindSet::all(), KindSet::all()));
+    let two: KindSet = [Kind::Guild, Kind::VoiceState].into_iter().collect();
+    assert_eq!((of("guilds,voice_states"), of("Voice_States, guilds,")), (two, two));
+    assert_eq!(KINDS.into_iter().map(|kind| of(kind.name()).iter().count()).sum::<usize>(), KINDS.len());
+    let required = [("DISCORD_TOKEN", "t"), ("INTENTS", "1"), ("AMQP_URI", "amqp://h")];
+    for text in ["cache_kinds = [\"guilds\", \"voice_states\"]", "cache_kinds = \"guilds,voice_states\""] {
+        assert_eq!(from_file("kinds.toml", text, &required).unwrap().cache_kinds, two);
+    }
+    // What is unknown is answered with all that is known.
+    let text = problems(config(&[("CACHE_KINDS", "guilds,guild")]));
+    assert!(
+        text.contains("CACHE_KINDS: found \"guilds,guild\" (name 2 is unknown); expected `all`, or"),
+        "{text}"
+    );
+    assert!(KINDS.into_iter().all(|kind| text.contains(&format!("`{}`", kind.name()))), "{text}");
+    let text = problems(from_file("nothing.toml", "cache_kinds = []", &required));
+    assert!(text.contains("cache_kinds in") && text.contains("CACHE_ENABLED=false"), "{text}");
+    problems(config(&[("CACHE_KINDS", "all,guilds")]));
 }
 
 #[test]
