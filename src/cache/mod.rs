@@ -8,5 +8,7 @@ pub mod arena;
 pub mod directory;
 pub mod encoding;
 pub mod kind;
+pub mod question;
 
 pub use kind::{KINDS, Kind, KindSet};
+pub use question::{Question, QuestionError};
