@@ -31,7 +31,7 @@ use common::Common;
 pub use common::Holding;
 use directory::Directory;
 use encoding::{Parser, Shapes};
-pub use kind::{Kind, KindSet};
+pub use kind::{KINDS, Kind, KindSet};
 use partition::{Answered, Event, Partition, Step, Tools};
 pub use question::{Question, QuestionError};
 

@@ -18,8 +18,6 @@ pub mod region;
 pub mod tree;
 
 mod bytes;
-// The directory of guilds and users will be its only user.
-#[allow(dead_code)]
 pub(crate) mod sip;
 
 pub use pages::Pages;

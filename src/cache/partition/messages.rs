@@ -227,7 +227,9 @@ impl Step<'_> {
             return None;
         }
         if !self.put_ring(channel, head) {
-            number.into_iter().for_each(|number| drop(self.erase(key(keys::RING_OF, number, channel))));
+            if let Some(number) = number {
+                self.erase(key(keys::RING_OF, number, channel));
+            }
             return None;
         }
         self.common.directory.add(keys::RING, channel, self.p.index);
