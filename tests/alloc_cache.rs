@@ -1,7 +1,7 @@
 //! Counts allocations of the cache's memory: some when the region is reserved, none afterwards.
 
 use rateway::base::Rng;
-use rateway::cache::arena::{Handle, Heap, Index, Key, List, PAGE_BYTES, Region};
+use rateway::cache::arena::{Key, PAGE_BYTES, Region, Tree};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
@@ -40,13 +40,12 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 fn key(number: u64) -> Key {
-    Key { kind: 1, a: number << 22, b: 3 }
+    Key { kind: 1 + (number % 3) as u8, a: number << 22, b: 3 }
 }
 
 #[test]
 fn nothing_is_allocated_after_the_region() {
-    const PAGES: usize = 600;
-    const LIST: List = List { first_at: 0, link_at: 0 };
+    const PAGES: usize = (8 << 20) / PAGE_BYTES;
     let before = BYTES.get();
     let region = Region::with_capacity(PAGES * PAGE_BYTES).expect("memory");
     let reserved = (BYTES.get() - before) as usize;
@@ -54,52 +53,41 @@ fn nothing_is_allocated_after_the_region() {
     assert!(region.memory_bytes() <= reserved);
 
     let mut random = Rng::new(5);
-    let content = [7u8; 30_000];
-    let mut live: Vec<(u64, Handle)> = Vec::with_capacity(100_000);
+    let content = [7u8; 60_000];
+    let mut live: Vec<u64> = Vec::with_capacity(200_000);
     let mut scratch = Vec::with_capacity(content.len());
     let before = ALLOCATIONS.get();
-    let mut heap = Heap::new(&region);
-    let mut index = Index::new(&region, [1, 2]);
-    let owner = heap.alloc(8).expect("room");
-    let (mut full, mut read) = (0, 0);
+    let mut tree = Tree::new(&region);
+    let (mut full, mut read, mut seen) = (0, 0, 0);
     for step in 0..300_000u64 {
         let long = random.chance(1, 100);
-        let len = 16 + random.below(if long { 29_000 } else { 400 }) as usize;
+        let len = random.below(if long { content.len() as u64 } else { 400 }) as usize;
         let pick = random.below(live.len().max(1) as u64) as usize;
         match random.below(8) {
-            0..=3 => match heap.insert(&content[..len]) {
-                Ok(handle) if index.insert(&key(step), handle.to_bits()).is_ok() => {
-                    LIST.push(&mut heap, owner, handle).expect("both live");
-                    live.push((step, handle));
-                }
-                Ok(handle) => assert!(heap.free(handle)),
+            0..=3 => match tree.put(key(step), &content[..len]) {
+                Ok(_) => live.push(step),
                 // The owner's part: evict.
                 Err(_) => {
                     full += 1;
                     for _ in 0..live.len() / 4 {
-                        let (number, handle) = live.swap_remove(random.below(live.len() as u64) as usize);
-                        assert_eq!(index.remove(&key(number)), Some(handle.to_bits()));
-                        LIST.remove(&mut heap, owner, handle).expect("both live");
-                        assert!(heap.free(handle));
+                        let number = live.swap_remove(random.below(live.len() as u64) as usize);
+                        assert!(tree.remove(key(number)));
                     }
                 }
             },
-            4 if !live.is_empty() => {
-                let handle = live[pick].1;
-                let len = heap.len(handle).expect("alive") + random.below(9) as usize;
-                let _ = heap.resize(handle, len.clamp(16, content.len()), &mut scratch);
+            4..=5 if !live.is_empty() => {
+                let _ = tree.put(key(live[pick]), &content[..len]);
             }
-            5 if !live.is_empty() => {
-                let found = index.get(&key(live[pick].0)).and_then(Handle::from_bits).expect("known");
-                read += heap.view(found, &mut scratch).expect("alive").len();
+            6 if !live.is_empty() => {
+                read += tree.get(key(live[pick]), &mut scratch).expect("alive").len();
             }
-            _ => {
-                heap.compact(2_048);
-            }
+            _ => seen += tree.range(key(step / 2), key(step)).take(20).count(),
         }
     }
     assert_eq!(ALLOCATIONS.get() - before, 0);
-    assert!(full > 0 && read > 0, "{full} times full, {read} bytes read");
+    assert!(full > 0 && read > 0 && seen > 0, "{full} times full, {read} bytes read, {seen} seen");
     let usage = region.usage();
     assert!(usage.high_water as usize == PAGES && usage.refused > 0, "{usage:?}");
+    tree.clear();
+    assert_eq!((region.usage().used, ALLOCATIONS.get() - before), (0, 0));
 }

@@ -8,7 +8,7 @@ use super::events::{id, is_true, maybe_id, maybe_list, object, objects};
 use super::keys::{self, GuildHead, id_key, key};
 use super::rows::{At, Stored};
 use super::users::Merge;
-use super::{Partition, Step};
+use super::Step;
 
 /// Fields of a channel that its events never carry.
 pub(super) const EPHEMERAL: [&str; 2] = ["status", "voice_start_time"];
@@ -48,19 +48,6 @@ impl Place {
 /// Types 10, 11 and 12 are threads.
 fn is_thread_type(d: Value<'_>) -> bool {
     matches!(d.get("type").and_then(Value::as_u64), Some(10..=12))
-}
-
-impl Partition {
-    /// Where a cached channel is.
-    pub(super) fn place(&self, channel: u64) -> Option<Place> {
-        match self.number(id_key(keys::CHANNEL_AT, channel)) {
-            Some(at) => {
-                let number = at >> 1;
-                Some(Place::Guild { guild: self.guild_of(number)?, number, thread: at & 1 == 1 })
-            }
-            None => self.tree.contains(id_key(keys::PRIVATE, channel)).then_some(Place::Private),
-        }
-    }
 }
 
 impl Step<'_> {

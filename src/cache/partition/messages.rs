@@ -42,12 +42,6 @@ fn is_webhook(d: Value<'_>) -> bool {
 }
 
 impl Partition {
-    /// A channel's messages.
-    pub(super) fn ring(&self, channel: u64) -> Option<RingHead> {
-        let mut scratch = Vec::new();
-        self.tree.get(id_key(keys::RING, channel), &mut scratch).map(RingHead::take)
-    }
-
     /// Where a cached message's object is kept.
     pub(super) fn message_at(&self, channel: u64, message: u64) -> Option<At> {
         let ring = self.ring(channel)?;
@@ -207,12 +201,14 @@ impl Step<'_> {
         // Making room may have taken from this ring, too, or all of it.
         match self.p.ring(channel).filter(|head| head.ring == ring) {
             None => drop(self.erase(at.key)),
-            Some(head) => {
-                self.put_ring(channel, RingHead { messages: head.messages + 1, ..head });
-                if head.messages + 1 > u64::from(self.common.options.message_cache_size) {
-                    self.drop_oldest(channel, 1);
+            // A full ring has as many after as before.
+            Some(head) if head.messages >= u64::from(self.common.options.message_cache_size) => {
+                let (from, to) = span(keys::MESSAGE, ring);
+                if let Some(oldest) = self.p.tree.first(from, to) {
+                    self.erase(oldest);
                 }
             }
+            Some(head) => drop(self.put_ring(channel, RingHead { messages: head.messages + 1, ..head })),
         }
     }
 

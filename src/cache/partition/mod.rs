@@ -41,6 +41,7 @@ use super::encoding::{Encoder, Parser};
 pub use answers::{ANSWER_BYTES_MAX, Answered, directory_rows, guild_of};
 pub use events::Event;
 use pressure::Cursors;
+use rows::Memo;
 pub use sweep::ENTRIES_PER_STEP;
 
 /// What one shard's events have made.
@@ -60,6 +61,7 @@ pub struct Partition {
     /// STRIP rows.
     strips: u64,
     cursors: Cursors,
+    memo: Memo,
     /// Set while an event is applied: found set by the next one, the last has broken off and nothing is certain.
     changing: bool,
 }
@@ -77,6 +79,7 @@ impl Partition {
             doomed: 0,
             strips: 0,
             cursors: Cursors::default(),
+            memo: Memo::default(),
             changing: false,
         }
     }

@@ -1,11 +1,14 @@
 //! Reading and writing rows: one way in and one way out for each, with what hangs on it.
 
+use std::cell::Cell;
+
 use crate::cache::arena::{Key, VALUE_BYTES_MAX};
 use crate::cache::common::Common;
 use crate::cache::encoding::{Context, Entity, Field, Pick, Value};
 use crate::cache::kind::Kind;
 
-use super::keys::{self, GuildHead, span};
+use super::channels::Place;
+use super::keys::{self, GuildHead, RingHead, span};
 use super::{Partition, Step};
 
 /// The part of the region that one entity may have at most; a larger one is not kept, as it would drive out all else.
@@ -36,6 +39,38 @@ impl At {
 
     pub fn context(self) -> Context {
         Context { own: self.key.b, parent: self.parent }
+    }
+}
+
+/// What was last looked up: an event asks for its guild and its channel again and again. Forgotten with each change of a
+/// row that it is read from.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Memo {
+    guild: Cell<Option<(u64, Option<GuildHead>)>>,
+    place: Cell<Option<(u64, Option<Place>)>>,
+    ring: Cell<Option<(u64, Option<RingHead>)>>,
+}
+
+impl Memo {
+    fn forget(&self, row: u8) {
+        match row {
+            keys::GUILD => self.guild.set(None),
+            keys::GUILD_OF | keys::CHANNEL_AT | keys::PRIVATE => self.place.set(None),
+            keys::RING => self.ring.set(None),
+            _ => {}
+        }
+    }
+}
+
+/// What is remembered of `id`, or else found and remembered.
+fn remembered<T: Copy>(memo: &Cell<Option<(u64, T)>>, id: u64, find: impl FnOnce() -> T) -> T {
+    match memo.get() {
+        Some((of, value)) if of == id => value,
+        _ => {
+            let value = find();
+            memo.set(Some((id, value)));
+            value
+        }
     }
 }
 
@@ -82,9 +117,30 @@ impl Partition {
 
     /// As the head of a guild's row.
     pub(super) fn guild(&self, guild: u64) -> Option<GuildHead> {
-        let mut scratch = Vec::new();
-        let mut value = self.tree.get(keys::id_key(keys::GUILD, guild), &mut scratch)?;
-        Some(GuildHead::take(&mut value))
+        remembered(&self.memo.guild, guild, || {
+            let mut scratch = Vec::new();
+            let mut value = self.tree.get(keys::id_key(keys::GUILD, guild), &mut scratch)?;
+            Some(GuildHead::take(&mut value))
+        })
+    }
+
+    /// Where a cached channel is.
+    pub(super) fn place(&self, channel: u64) -> Option<Place> {
+        remembered(&self.memo.place, channel, || match self.number(keys::id_key(keys::CHANNEL_AT, channel)) {
+            Some(at) => {
+                let number = at >> 1;
+                Some(Place::Guild { guild: self.guild_of(number)?, number, thread: at & 1 == 1 })
+            }
+            None => self.tree.contains(keys::id_key(keys::PRIVATE, channel)).then_some(Place::Private),
+        })
+    }
+
+    /// A channel's messages.
+    pub(super) fn ring(&self, channel: u64) -> Option<RingHead> {
+        remembered(&self.memo.ring, channel, || {
+            let mut scratch = Vec::new();
+            self.tree.get(keys::id_key(keys::RING, channel), &mut scratch).map(RingHead::take)
+        })
     }
 
     /// The guild with that number.
@@ -95,7 +151,7 @@ impl Partition {
     }
 
     pub(super) fn knows(&self, guild: u64) -> bool {
-        self.tree.contains(keys::id_key(keys::GUILD, guild))
+        self.guild(guild).is_some()
     }
 
     /// The ids of a row under `a`, from `from` on, at most as many as `ids` has room for.
@@ -137,6 +193,7 @@ impl Step<'_> {
             loop {
                 match self.p.tree.put(key, value) {
                     Ok(replaced) => {
+                        self.p.memo.forget(key.kind);
                         self.rounds = 0;
                         if !replaced && let Some(kind) = kind_of(key.kind) {
                             self.p.counts.add(kind, 1);
@@ -156,6 +213,7 @@ impl Step<'_> {
 
     /// Takes a row out.
     pub(super) fn erase(&mut self, key: Key) -> bool {
+        self.p.memo.forget(key.kind);
         let gone = self.p.tree.remove(key);
         if gone && let Some(kind) = kind_of(key.kind) {
             self.p.counts.add(kind, -1);

@@ -4,9 +4,9 @@ use super::super::{Key, PAGE_BYTES, Tree};
 use super::{region, seeds};
 use crate::base::Rng;
 
-/// The least share of five neighbouring leaves that entries need, when none is larger than an eighth of a page: nine
-/// tenths of four, less the step at which it is looked for, and less what an entry that does not fit leaves over.
-const SHARE_MIN: f64 = 0.9 * 0.8 - 1.0 / 16.0 - 0.1;
+/// The least share of five neighbouring leaves that entries need, when none is larger than an eighth of a page: the
+/// bound of tree/mod.rs.
+const SHARE_MIN: f64 = 15.0 / 16.0 * 0.8 - 1.0 / 16.0 - 0.8 / 8.0;
 /// Pages' bytes to live bytes in all.
 const RATIO_MAX: f64 = 1.35;
 

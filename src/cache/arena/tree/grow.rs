@@ -29,7 +29,7 @@ impl Tree {
         if done {
             let after = Leaf::open(page).map_or(0, |leaf| leaf.live());
             self.note_live(before, after);
-            self.shrunk(&path, before, after);
+            self.shrunk(key, &path, before, after);
         } else {
             let pending = Pending { leaf: 0, at, replaces: old.is_some(), key, body };
             self.make_room(&path, number, pending)?;

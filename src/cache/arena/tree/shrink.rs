@@ -26,7 +26,7 @@ impl Tree {
         let after = if last { 0 } else { Leaf::open(page).map_or(0, |leaf| leaf.live()) };
         self.note_live(before, after);
         if !last {
-            self.shrunk(&path, before, after);
+            self.shrunk(key, &path, before, after);
             return Some(old);
         }
         self.give_page(number, LEAF);
@@ -35,6 +35,8 @@ impl Tree {
             Some(&(parent, index)) => {
                 node::remove(self.pages.get_mut(parent, NODE)?, index, 1);
                 self.tidy_node(&path, path.levels - 1);
+                // Others stand side by side now.
+                self.join_around(key);
             }
         }
         Some(old)
@@ -42,17 +44,31 @@ impl Tree {
 
     /// Joins a leaf with its neighbours when it has become smaller than it was by a step.
     #[inline]
-    pub(super) fn shrunk(&mut self, path: &Path, before: usize, after: usize) {
-        if after / STEP_BYTES < before / STEP_BYTES && after < JOINED_MAX && path.levels > 0 {
-            self.join(path);
+    pub(super) fn shrunk(&mut self, key: Raw, path: &Path, before: usize, after: usize) {
+        if after / STEP_BYTES < before / STEP_BYTES
+            && after < JOINED_MAX
+            && path.levels > 0
+            && self.join(path)
+        {
+            self.join_around(key);
+        }
+    }
+
+    /// Joins what now stands next to each other around `key`. Each turn gives a page back.
+    fn join_around(&mut self, key: Raw) {
+        for _ in 0..WINDOW_MAX {
+            let Some((path, _)) = self.descend(key) else { return };
+            if !self.join(&path) {
+                return;
+            }
         }
     }
 
     /// Looks for the fewest leaves around the one of `path` that fit into one page less.
     #[inline(never)]
-    fn join(&mut self, path: &Path) {
+    fn join(&mut self, path: &Path) -> bool {
         const AROUND: usize = WINDOW_MAX - 1;
-        let Some(&(_, index)) = path.steps().last() else { return };
+        let Some(&(_, index)) = path.steps().last() else { return false };
         let base = index.saturating_sub(AROUND);
         let mut used = [None; 2 * AROUND + 1];
         for (at, used) in used.iter_mut().enumerate().take(index + AROUND + 1 - base) {
@@ -68,9 +84,10 @@ impl Tree {
                 && bytes <= (count - 1) * JOINED_MAX
                 && self.spread_some(count, path, first, None, Aim::Fewer) == Ok(true)
             {
-                return;
+                return true;
             }
         }
+        false
     }
 
     /// Looks after a node that has lost children: an empty one goes, a sparse one is joined, a root with a single
