@@ -4,7 +4,7 @@
 //! element, slot and key takes a byte at least, the recursion stops at [`DEPTH_MAX`] and the text at
 //! [`DECODED_MAX`], so that no pattern of bytes costs more than that.
 
-use super::scalars::{Reader, is_string_text, skip_scalar, write_scalar, write_uint};
+use super::scalars::{Reader, is_string_text, put_varint, skip_scalar, write_scalar, write_uint};
 use super::shapes::Shapes;
 use super::{Context, DECODED_MAX, DEPTH_MAX, Error, tag};
 
@@ -113,20 +113,37 @@ impl<'a> Writer<'a> {
 /// How many elements follow, and their common tag.
 #[inline]
 pub(super) fn array_head(from: &mut Reader<'_>) -> Result<(usize, u8), Error> {
-    let count = from.count()?;
-    if count == 0 {
-        return Ok((0, tag::ANY_IN_ARRAY));
+    let first = from.byte()?;
+    let (count, common) = (usize::from(first >> 5), first & 31);
+    if first == 0 {
+        return Ok((0, tag::ANY));
     }
-    match from.byte()? {
-        common if common == tag::ANY_IN_ARRAY || tag::has_bytes(common) => Ok((count, common)),
-        _ => Err(Error::Damaged),
+    let count = if count == 0 { from.count()? } else { count };
+    // Each takes a byte at least.
+    if count <= from.0.len() && (common == tag::ANY || tag::has_bytes(common)) {
+        Ok((count, common))
+    } else {
+        Err(Error::Damaged)
+    }
+}
+
+/// Writes what [`array_head`] reads.
+#[inline]
+pub(super) fn put_array_head(out: &mut Vec<u8>, count: usize, common: u8) {
+    match count {
+        0 => out.push(0),
+        1..8 => out.push((count as u8) << 5 | common),
+        _ => {
+            out.push(common);
+            put_varint(out, count as u64);
+        }
     }
 }
 
 /// The tag of an array's next element.
 #[inline]
 pub(super) fn element_tag(common: u8, from: &mut Reader<'_>) -> Result<u8, Error> {
-    if common == tag::ANY_IN_ARRAY { from.byte() } else { Ok(common) }
+    if common == tag::ANY { from.byte() } else { Ok(common) }
 }
 
 /// Steps over the value with that tag at the front of `from`.

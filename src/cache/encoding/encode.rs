@@ -5,6 +5,8 @@
 //! One pass: a value's payload is written behind what is there, and an object, whose keys and constants are known
 //! only at its end, then gets its shape's number in front. The recursion is bounded by [`DEPTH_MAX`].
 
+use super::constants::{CONSTANTS, constant_of};
+use super::decode::put_array_head;
 use super::entity::Entity;
 use super::merge::PatchKeys;
 use super::plain::Plain;
@@ -12,7 +14,7 @@ use super::scalars::{Reader, put_float, put_string, put_varint};
 use super::shape::Keys;
 use super::shapes::Shapes;
 use super::value::{Pick, Source, Tape, Value, View};
-use super::{CONSTANTS, Context, DEPTH_MAX, ENTITY_MAX, Error, constant_of, tag};
+use super::{Context, DEPTH_MAX, ENTITY_MAX, Error, tag};
 
 /// What an encoder has met.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -252,12 +254,12 @@ impl To<'_> {
         len: usize,
         depth: usize,
     ) -> Result<(), Error> {
-        put_varint(self.out, len as u64);
+        let start = self.out.len();
+        put_array_head(self.out, len, tag::ANY);
         if len == 0 {
             return Ok(());
         }
-        let start = self.out.len();
-        self.out.push(tag::ANY_IN_ARRAY);
+        let elements = self.out.len();
         let first = from.view(at + 1);
         let is_kind = |view: View<'_>| match first {
             View::Object { .. } => matches!(view, View::Object { .. }),
@@ -273,27 +275,30 @@ impl To<'_> {
         }
         if alike {
             let mut node = at + 1;
+            let mut common = tag::ANY;
             for index in 0..len {
                 let tag = self.value(from, node, depth)?;
-                if !tag::has_bytes(tag) || (index > 0 && tag != self.out[start]) {
+                if !tag::has_bytes(tag) || (index > 0 && tag != common) {
                     alike = false;
                     break;
                 }
-                self.out[start] = tag;
+                common = tag;
                 node += from.view(node).nodes();
+            }
+            if alike {
+                // The tag's bits.
+                self.out[start] ^= tag::ANY ^ common;
+                return Ok(());
             }
         }
-        if !alike {
-            // Only scalars have been written in vain: containers are alike as soon as they are of one kind.
-            self.out.truncate(start + 1);
-            self.out[start] = tag::ANY_IN_ARRAY;
-            let mut node = at + 1;
-            for _ in 0..len {
-                let place = self.out.len();
-                self.out.push(0);
-                self.out[place] = self.value(from, node, depth)?;
-                node += from.view(node).nodes();
-            }
+        // Only scalars have been written in vain: containers are alike as soon as they are of one kind.
+        self.out.truncate(elements);
+        let mut node = at + 1;
+        for _ in 0..len {
+            let place = self.out.len();
+            self.out.push(0);
+            self.out[place] = self.value(from, node, depth)?;
+            node += from.view(node).nodes();
         }
         Ok(())
     }
@@ -358,15 +363,15 @@ impl To<'_> {
                 tag = found;
             }
         }
-        let constant = constant_of(tag, &self.out[from..]);
+        let constant = constant_of(tag, &self.out[from..], &self.scratch.shape);
         match constant {
             Some(index) => {
                 self.out.truncate(from);
-                self.scratch.shape.extend_from_slice(CONSTANTS[index].0.as_bytes());
+                self.scratch.shape.extend_from_slice(CONSTANTS[usize::from(index)].text.as_bytes());
             }
             None => self.scratch.shape.push(tag),
         }
-        let entry = Entry { tag, constant: constant.map(|at| at as u8), from, to: self.out.len() };
+        let entry = Entry { tag, constant, from, to: self.out.len() };
         self.scratch.entries.push(entry);
         Ok(())
     }
@@ -419,7 +424,7 @@ impl To<'_> {
                 }
                 out.push(entry.tag);
                 match entry.constant {
-                    Some(index) => out.extend_from_slice(CONSTANTS[usize::from(index)].2),
+                    Some(index) => out.extend_from_slice(CONSTANTS[usize::from(index)].payload),
                     None => out.extend_from_within(entry.from..entry.to),
                 }
             }

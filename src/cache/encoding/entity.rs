@@ -5,11 +5,12 @@
 
 use std::ops::Range;
 
+use super::constants::CONSTANTS;
 use super::decode::{Writer, array_head, element_tag, head, skip};
-use super::scalars::{Reader, decimal, digits, is_escape_of, write_scalar};
+use super::scalars::{Reader, decimal, digits, is_escape_of, is_string_text, write_scalar};
 use super::shape::{Shape, Slot};
 use super::shapes::Shapes;
-use super::{CONSTANTS, Context, Error, tag};
+use super::{Context, Error, tag};
 
 /// Encoded bytes with what is needed to read them.
 #[derive(Clone, Copy)]
@@ -140,7 +141,7 @@ impl<'a> Field<'a> {
             tag::UINT | tag::DECIMAL => Reader(self.payload).varint().ok(),
             tag::ID => self.payload.try_into().ok().map(u64::from_le_bytes),
             tag::OWN | tag::PARENT => self.context.id_of(self.tag),
-            tag::STRING | tag::TEXT6 | tag::HASH | tag::HEX => {
+            tag::STRING | tag::TEXT6 | tag::CODED | tag::HASH | tag::HEX => {
                 // Not how ids are written: with zeros in front.
                 let mut text = Vec::new();
                 write_scalar(&mut text, self.tag, &mut Reader(self.payload)).ok()?;
@@ -185,8 +186,8 @@ impl<'a> Field<'a> {
     pub fn elements(&self) -> impl Iterator<Item = Field<'a>> + use<'a> {
         let Field { context, shapes, depth, .. } = *self;
         let mut from = Reader(self.payload);
-        let head = if self.tag == tag::ARRAY { array_head(&mut from) } else { Ok((0, tag::ANY_IN_ARRAY)) };
-        let (count, common) = head.unwrap_or((0, tag::ANY_IN_ARRAY));
+        let head = if self.tag == tag::ARRAY { array_head(&mut from) } else { Ok((0, tag::ANY)) };
+        let (count, common) = head.unwrap_or((0, tag::ANY));
         (0..count).map_while(move |_| {
             let tag = element_tag(common, &mut from).ok()?;
             let payload = payload(tag, &mut from, shapes, depth + 1).ok()?;
@@ -259,14 +260,18 @@ impl<'a> Fields<'a> {
             Left::Inline(count) => {
                 *count -= 1;
                 let length = self.from.count()?;
-                (self.from.take(length)?, self.from.byte()?)
+                let key = self.from.take(length)?;
+                if !is_string_text(key) {
+                    return Err(Error::Damaged);
+                }
+                (key, self.from.byte()?)
             }
             Left::Shape(shape, slots) => {
                 let Some((slot, rest)) = slots.split_first() else { return Ok(None) };
                 *slots = rest;
                 let key = shape.key(*slot);
                 if let Some(index) = slot.constant {
-                    let payload = CONSTANTS[usize::from(index)].2;
+                    let payload = CONSTANTS[usize::from(index)].payload;
                     return Ok(Some(self.field(key, slot.tag, payload)));
                 }
                 (key, if slot.tag == tag::ANY { self.from.byte()? } else { slot.tag })

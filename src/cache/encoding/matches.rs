@@ -3,13 +3,14 @@
 //! Enters: an entity and an object that was parsed. Leaves: yes or no; a no may be wrong (fields in another order
 //! inside nested objects), a yes never is. Scalars are compared where they are, strings mostly by their packed form.
 
+use super::constants::CONSTANTS;
 use super::decode::{array_head, element_tag};
 use super::encode::Encoder;
 use super::entity::Entity;
 use super::scalars::{Reader, decimal, put_float, put_string};
 use super::shapes::Shapes;
 use super::value::{Pick, Source, Tape, Text, Value, View};
-use super::{CONSTANTS, Context, DEPTH_MAX, Error, tag};
+use super::{Context, DEPTH_MAX, Error, tag};
 
 impl Encoder {
     /// Whether [`Encoder::merge`] of these would give what `old` is already.
@@ -166,8 +167,8 @@ impl Comparison<'_> {
             }
             let same = match slot.constant {
                 Some(index) => {
-                    let (_, tag, payload) = CONSTANTS[usize::from(index)];
-                    self.value(patch, node + 1, tag, &mut Reader(payload), depth)?
+                    let constant = &CONSTANTS[usize::from(index)];
+                    self.value(patch, node + 1, constant.tag, &mut Reader(constant.payload), depth)?
                 }
                 None => {
                     let tag = if slot.tag == tag::ANY { from.byte()? } else { slot.tag };

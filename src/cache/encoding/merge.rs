@@ -3,9 +3,9 @@
 //! Enters: an entity, and for some an object that was parsed. Leaves: another entity with the same ids and table. What
 //! stays is copied as it is.
 
+use super::decode::put_array_head;
 use super::encode::{Encoder, To};
 use super::entity::{Entity, Field};
-use super::scalars::put_varint;
 use super::shapes::Shapes;
 use super::value::{Pick, Source, Tape, Text, Value, View};
 use super::{Context, Error, tag};
@@ -192,17 +192,15 @@ impl Encoder {
     ) -> Result<(), Error> {
         let left = || array.elements().filter(|element| element.as_id() != Some(id));
         self.text.clear();
-        put_varint(&mut self.text, left().count() as u64);
-        if let Some(first) = left().next() {
-            // As the array would be encoded.
-            let alike = tag::has_bytes(first.tag) && left().all(|element| element.tag == first.tag);
-            self.text.push(if alike { first.tag } else { tag::ANY_IN_ARRAY });
-            for element in left() {
-                if !alike {
-                    self.text.push(element.tag);
-                }
-                self.text.extend_from_slice(element.payload);
+        let first = left().next().map(|element| element.tag);
+        // As the array would be encoded.
+        let common = first.filter(|&first| tag::has_bytes(first) && left().all(|it| it.tag == first));
+        put_array_head(&mut self.text, left().count(), common.unwrap_or(tag::ANY));
+        for element in left() {
+            if common.is_none() {
+                self.text.push(element.tag);
             }
+            self.text.extend_from_slice(element.payload);
         }
         let mut to = To { scratch: &mut self.scratch, context: old.context, shapes: old.shapes, out };
         let open = to.open();

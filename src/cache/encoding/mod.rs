@@ -13,13 +13,15 @@
 //! F64      8 bytes                  NUMBER length varint | text, when short or beyond the others
 //! STRING   length varint | text, escaped as JSON wants it, so that reading back is a copy
 //! TEXT6    length u8 | 6 bits per character, for names of A-Z a-z 0-9 _ .
+//! CODED    length varint | codes of printable ASCII, see `coded`
 //! ID       8 bytes, "761014731138494465"         DECIMAL  varint, "2048"
 //! HASH     16 bytes, 32 hex digits               A_HASH   the same after "a_"
 //! HEX      count u8 | bytes, other even lengths
 //! MICROS   7 bytes, 2026-08-06T18:31:01.123000+00:00     SECONDS    5 bytes, 2026-08-06T18:31:01+00:00
 //! MILLIS_Z 6 bytes, 2026-08-06T18:31:01.123Z             SECONDS_Z  5 bytes, 2026-08-06T18:31:01Z
 //! WORD     index u8 into WORDS
-//! ARRAY    count varint | element tag u8 | payloads; element tag 0: each element has its tag before it
+//! ARRAY    0 if empty; else element tag + 32 * count | payloads, from 8 on element tag | count varint | payloads;
+//!          element tag ANY: each element has its tag before it
 //! OBJECT   shape varint | payloads of its slots; shape 0: count varint | (length varint | key | tag | payload)*
 //! ```
 //!
@@ -30,6 +32,8 @@
 //! Once shapes and buffers are known nothing here allocates: [`Parser`] keeps the tape and its buffers, [`Encoder`] its
 //! scratch; `out` is the caller's. Nested containers recurse, never deeper than [`DEPTH_MAX`].
 
+mod coded;
+mod constants;
 mod decode;
 mod encode;
 mod entity;
@@ -43,6 +47,7 @@ mod shape;
 mod shapes;
 #[cfg(test)]
 mod tests;
+mod times;
 mod value;
 mod words;
 
@@ -129,10 +134,9 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Tags: below 0x20, so that none is a byte of JSON text. Their numbers are part of the layout.
+/// Tags: below 0x20, so that none is a byte of JSON text and a count fits above one. Their numbers are part of the layout.
 mod tag {
     /// In a shape: the payload begins with its tag. In an array: so does each element.
-    pub const ANY_IN_ARRAY: u8 = 0;
     pub const ANY: u8 = 1;
     pub const NULL: u8 = 2;
     pub const TRUE: u8 = 3;
@@ -145,51 +149,24 @@ mod tag {
     pub const NUMBER: u8 = 10;
     pub const STRING: u8 = 11;
     pub const TEXT6: u8 = 12;
-    pub const ID: u8 = 13;
-    pub const DECIMAL: u8 = 14;
-    pub const HASH: u8 = 15;
-    pub const A_HASH: u8 = 16;
-    pub const HEX: u8 = 17;
-    pub const MICROS: u8 = 18;
-    pub const SECONDS: u8 = 19;
-    pub const MILLIS_Z: u8 = 20;
-    pub const SECONDS_Z: u8 = 21;
-    pub const WORD: u8 = 22;
-    pub const ARRAY: u8 = 23;
-    pub const OBJECT: u8 = 24;
+    pub const CODED: u8 = 13;
+    pub const ID: u8 = 14;
+    pub const DECIMAL: u8 = 15;
+    pub const HASH: u8 = 16;
+    pub const A_HASH: u8 = 17;
+    pub const HEX: u8 = 18;
+    pub const MICROS: u8 = 19;
+    pub const SECONDS: u8 = 20;
+    pub const MILLIS_Z: u8 = 21;
+    pub const SECONDS_Z: u8 = 22;
+    pub const WORD: u8 = 23;
+    pub const ARRAY: u8 = 24;
+    pub const OBJECT: u8 = 25;
     pub const LAST: u8 = OBJECT;
 
     /// Whether an array may have elements with that tag: those of no bytes would let a few bytes stand for millions.
     #[inline]
     pub const fn has_bytes(tag: u8) -> bool {
         tag > PARENT
-    }
-}
-
-/// Values that a shape holds as text instead of leaving a slot: text, tag, payload.
-const CONSTANTS: [(&str, u8, &[u8]); 8] = [
-    ("null", tag::NULL, &[]),
-    ("true", tag::TRUE, &[]),
-    ("false", tag::FALSE, &[]),
-    ("0", tag::UINT, &[0]),
-    ("\"\"", tag::STRING, &[0]),
-    ("\"0\"", tag::DECIMAL, &[0]),
-    ("[]", tag::ARRAY, &[0]),
-    ("{}", tag::OBJECT, &[0, 0]),
-];
-
-/// The constant that a value is, as an index into [`CONSTANTS`].
-#[inline]
-fn constant_of(tag: u8, payload: &[u8]) -> Option<usize> {
-    match tag {
-        tag::NULL => Some(0),
-        tag::TRUE => Some(1),
-        tag::FALSE => Some(2),
-        tag::UINT if payload == [0] => Some(3),
-        tag::STRING if payload == [0] => Some(4),
-        tag::DECIMAL if payload == [0] => Some(5),
-        tag::ARRAY if payload == [0] => Some(6),
-        tag::OBJECT if payload == [0, 0] => Some(7),
-        _ => None,
     }
 }

@@ -4,6 +4,8 @@
 //! come out escaped in the one way that `scalars::escape` has, so that equal keys are equal bytes. Iterative: the
 //! open containers are a list. Slower than simd-json, and only asked after it. Grammar: RFC 8259.
 
+use std::io::Write;
+
 use super::{DEPTH_MAX, Error, scalars};
 
 /// A node of the tape: containers count the nodes inside them.
@@ -164,7 +166,8 @@ impl Plain {
                             scalars::escape(&mut self.texts, char.encode_utf8(&mut [0; 4]).as_bytes());
                         }
                         // A surrogate alone has no UTF-8; it stays an escape.
-                        None => self.texts.extend_from_slice(format!("\\u{code:04x}").as_bytes()),
+                        // Writing to a Vec cannot fail.
+                        None => drop(write!(self.texts, "\\u{code:04x}")),
                     }
                 }
                 [b'\\', letter, ..] => {

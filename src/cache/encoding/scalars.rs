@@ -3,6 +3,8 @@
 //! Every packed form is taken only when its text comes back byte for byte: no leading zeros, lower-case hex, real
 //! dates. Reading back trusts nothing: what no writer would have written is damage.
 
+use super::coded::{coded_length, put_coded, write_coded};
+use super::times::{put_time, write_time};
 use super::words::{self, WORDS};
 use super::{Error, tag};
 
@@ -132,8 +134,21 @@ fn put_packed(out: &mut Vec<u8>, text: &[u8]) -> Option<u8> {
         out.push(index);
         return Some(tag::WORD);
     }
-    // Below four characters nothing is saved; above, a quarter of them.
-    if (4..=255).contains(&text.len()) && text.iter().all(|&byte| SIX[byte as usize] < 64) {
+    // Below four characters nothing is saved.
+    if !(4..=LETTERS_MAX).contains(&text.len()) {
+        return None;
+    }
+    let six = if text.len() <= 255 && text.iter().all(|&byte| SIX[byte as usize] < 64) {
+        (text.len() * 6).div_ceil(8)
+    } else {
+        text.len()
+    };
+    if let Some(length) = coded_length(text).filter(|length| *length < six) {
+        put_varint(out, length as u64);
+        put_coded(out, text);
+        return Some(tag::CODED);
+    }
+    if six < text.len() {
         out.push(text.len() as u8);
         for group in text.chunks(4) {
             let bits = (group.iter().enumerate())
@@ -144,6 +159,9 @@ fn put_packed(out: &mut Vec<u8>, text: &[u8]) -> Option<u8> {
     }
     None
 }
+
+/// Longest text that is looked at letter by letter; what is longer is no name.
+const LETTERS_MAX: usize = 4_096;
 
 /// The characters of TEXT6, by value.
 const SIX_TEXT: &[u8; 64] = b"abcdefghijklmnopqrstuvwxyz0123456789._ABCDEFGHIJKLMNOPQRSTUVWXYZ";
@@ -225,104 +243,6 @@ fn put_hex(out: &mut Vec<u8>, bytes: &[u8]) {
         }
         out.extend_from_slice(&text[..2 * chunk.len()]);
     }
-}
-
-/// The first second that is not packed: 4000-01-01.
-const SECONDS_END: u64 = days_from_civil(4000, 1, 1) * 86_400;
-
-/// Days from 1970-01-01; `year` is 1970 or later. Howard Hinnant, "chrono-compatible low-level date algorithms".
-const fn days_from_civil(year: u64, month: u64, day: u64) -> u64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, of_era) = (year / 400, year % 400);
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
-}
-
-/// The inverse of [`days_from_civil`].
-fn civil_from_days(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    (era * 400 + year + u64::from(month <= 2), month, of_year - (153 * shifted + 2) / 5 + 1)
-}
-
-fn put_time(out: &mut Vec<u8>, text: &[u8]) -> Option<u8> {
-    let (tag, fraction) = match text.len() {
-        32 => (tag::MICROS, 6),
-        25 => (tag::SECONDS, 0),
-        24 => (tag::MILLIS_Z, 3),
-        20 => (tag::SECONDS_Z, 0),
-        _ => return None,
-    };
-    let number = |from: usize, length: usize| {
-        text[from..from + length]
-            .iter()
-            .try_fold(0u64, |value, &byte| byte.is_ascii_digit().then(|| value * 10 + u64::from(byte - b'0')))
-    };
-    let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
-    if marks.iter().any(|&(at, mark)| text[at] != mark) {
-        return None;
-    }
-    let zone: &[u8] = if matches!(tag, tag::MICROS | tag::SECONDS) { b"+00:00" } else { b"Z" };
-    if !text.ends_with(zone) || (fraction > 0 && text[19] != b'.') {
-        return None;
-    }
-    let (year, month, day) = (number(0, 4)?, number(5, 2)?, number(8, 2)?);
-    let (hour, minute, second) = (number(11, 2)?, number(14, 2)?, number(17, 2)?);
-    if !(1970..4000).contains(&year) || !(1..=12).contains(&month) || hour > 23 || minute > 59 || second > 59
-    {
-        return None;
-    }
-    let days = days_from_civil(year, month, day);
-    // Only a real date comes back as itself.
-    if civil_from_days(days) != (year, month, day) {
-        return None;
-    }
-    let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second;
-    let (value, width) = match tag {
-        tag::MICROS => (seconds * 1_000_000 + number(20, 6)?, 7),
-        tag::MILLIS_Z => (seconds * 1_000 + number(20, 3)?, 6),
-        _ => (seconds, 5),
-    };
-    out.extend_from_slice(&value.to_le_bytes()[..width]);
-    Some(tag)
-}
-
-fn write_time(
-    out: &mut Vec<u8>,
-    seconds: u64,
-    fraction: Option<(u64, usize)>,
-    zone: &[u8],
-) -> Result<(), Error> {
-    if seconds >= SECONDS_END {
-        return Err(Error::Damaged);
-    }
-    let mut text = *b"\"0000-00-00T00:00:00.000000";
-    let mut put = |from: usize, width: usize, mut value: u64| {
-        for at in (from..from + width).rev() {
-            text[at] = b'0' + (value % 10) as u8;
-            value /= 10;
-        }
-    };
-    let (year, month, day) = civil_from_days(seconds / 86_400);
-    let of_day = seconds % 86_400;
-    put(1, 4, year);
-    put(6, 2, month);
-    put(9, 2, day);
-    put(12, 2, of_day / 3_600);
-    put(15, 2, of_day / 60 % 60);
-    put(18, 2, of_day % 60);
-    let mut length = 20;
-    if let Some((value, digits)) = fraction {
-        put(21, digits, value);
-        length = 21 + digits;
-    }
-    out.extend_from_slice(&text[..length]);
-    out.extend_from_slice(zone);
-    Ok(())
 }
 
 /// Whether JSON wants `byte` escaped inside a string.
@@ -557,6 +477,12 @@ pub(super) fn write_scalar(out: &mut Vec<u8>, tag: u8, from: &mut Reader<'_>) ->
             }
             out.push(b'"');
         }
+        tag::CODED => {
+            let length = from.count()?;
+            out.push(b'"');
+            write_coded(out, from.take(length)?)?;
+            out.push(b'"');
+        }
         tag::ID | tag::DECIMAL => {
             let value = if tag == tag::ID { from.uint::<8>()? } else { from.varint()? };
             out.push(b'"');
@@ -604,7 +530,7 @@ pub(super) fn skip_scalar(tag: u8, from: &mut Reader<'_>) -> Result<(), Error> {
             0
         }
         tag::F64 | tag::ID => 8,
-        tag::NUMBER | tag::STRING => from.count()?,
+        tag::NUMBER | tag::STRING | tag::CODED => from.count()?,
         tag::TEXT6 => (usize::from(from.byte()?) * 6).div_ceil(8),
         tag::HASH | tag::A_HASH => 16,
         tag::HEX => usize::from(from.byte()?),

@@ -2,7 +2,8 @@
 //!
 //! Enters: that text. Leaves: its keys and what is behind each, found once, so that readers need not look for them.
 
-use super::{CONSTANTS, Error, scalars, tag};
+use super::constants::{CONSTANTS, constant_named};
+use super::{Error, scalars, tag};
 
 /// A shape of the table.
 pub(super) struct Shape {
@@ -17,7 +18,7 @@ pub(super) struct Slot {
     key_length: u16,
     /// Of the value; [`tag::ANY`]: it stands before the payload.
     pub tag: u8,
-    /// Into [`CONSTANTS`].
+    /// Into [`super::constants::CONSTANTS`].
     pub constant: Option<u8>,
 }
 
@@ -40,7 +41,10 @@ impl Shape {
             let Some((key, hole)) = keys.next()? else { break };
             let (tag, constant) = match hole {
                 Hole::Tag(tag) => (tag, None),
-                Hole::Constant(index) => (CONSTANTS[index].1, Some(index as u8)),
+                Hole::Constant(text) => {
+                    let index = constant_named(text).ok_or(Error::Damaged)?;
+                    (CONSTANTS[usize::from(index)].tag, Some(index))
+                }
             };
             slots.push(Slot { key: at as u16, key_length: key.len() as u16, tag, constant });
         }
@@ -61,11 +65,11 @@ impl Shape {
 
 /// What stands behind a key in a shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hole {
+pub(super) enum Hole<'a> {
     /// A value with this tag, or any, with its tag in the object.
     Tag(u8),
-    /// One of [`CONSTANTS`].
-    Constant(usize),
+    /// The text of a constant.
+    Constant(&'a [u8]),
 }
 
 /// The keys of a shape's text in order, as they stand between the quotes.
@@ -73,7 +77,7 @@ pub(super) struct Keys<'a>(pub &'a [u8]);
 
 impl<'a> Keys<'a> {
     /// The next key and what is behind it; `None` at the end.
-    pub fn next(&mut self) -> Result<Option<(&'a [u8], Hole)>, Error> {
+    pub fn next(&mut self) -> Result<Option<(&'a [u8], Hole<'a>)>, Error> {
         let rest = match self.0 {
             [b'}'] => return Ok(None),
             [b'{' | b',', b'"', rest @ ..] => rest,
@@ -81,21 +85,25 @@ impl<'a> Keys<'a> {
         };
         let end = key_end(rest).ok_or(Error::Damaged)?;
         let (key, rest) = (&rest[..end], rest[end + 1..].strip_prefix(b":").ok_or(Error::Damaged)?);
-        if let [tag @ 0..0x20, rest @ ..] = rest {
-            self.0 = rest;
-            return Ok(Some((key, Hole::Tag(*tag))));
-        }
-        for (at, (text, ..)) in CONSTANTS.iter().enumerate() {
-            if let Some(rest) = rest.strip_prefix(text.as_bytes()) {
-                self.0 = rest;
-                return Ok(Some((key, Hole::Constant(at))));
+        let (hole, length) = match rest {
+            [tag @ 0..0x20, ..] => (Hole::Tag(*tag), 1),
+            _ => {
+                let length = match rest {
+                    [b'"', rest @ ..] => key_end(rest).map(|end| end + 2),
+                    // Empty ones alone.
+                    [b'[' | b'{', ..] => Some(2),
+                    _ => rest.iter().position(|byte| matches!(byte, b',' | b'}')),
+                };
+                let length = length.ok_or(Error::Damaged)?;
+                (Hole::Constant(rest.get(..length).ok_or(Error::Damaged)?), length)
             }
-        }
-        Err(Error::Damaged)
+        };
+        self.0 = &rest[length..];
+        Ok(Some((key, hole)))
     }
 }
 
-/// The closing quote of a key.
+/// The closing quote of a key or a word.
 fn key_end(text: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -117,7 +125,7 @@ pub(super) fn check(text: &[u8]) -> Result<(), Error> {
     while let Some((key, hole)) = keys.next()? {
         let known = match hole {
             Hole::Tag(tag) => (tag::ANY..=tag::LAST).contains(&tag),
-            Hole::Constant(_) => true,
+            Hole::Constant(text) => constant_named(text).is_some(),
         };
         if !known || !scalars::is_string_text(key) {
             return Err(Error::Damaged);

@@ -1,7 +1,15 @@
 //! Strings that Discord sends again and again. Their order is part of the layout: new ones go to the end.
 
-/// Sorted by nothing; found by length and comparison.
-pub(super) const WORDS: [&str; 53] = [
+macro_rules! words {
+    ($($word:literal,)*) => {
+        /// Sorted by nothing; found by length and comparison.
+        pub(super) const WORDS: &[&str] = &[$($word),*];
+        /// The same as JSON.
+        pub(super) const QUOTED: &[&str] = &[$(concat!("\"", $word, "\"")),*];
+    };
+}
+
+words! {
     "online",
     "idle",
     "dnd",
@@ -55,7 +63,7 @@ pub(super) const WORDS: [&str; 53] = [
     "desktop",
     "mobile",
     "web",
-];
+}
 
 /// Longest of [`WORDS`].
 const LONGEST: usize = 32;

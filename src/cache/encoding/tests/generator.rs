@@ -92,7 +92,8 @@ const ESCAPES: [&str; 16] = [
     "\\uffff",
 ];
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
+    "type",
     "id",
     "name",
     "user",

@@ -175,6 +175,37 @@ fn scalars_take_their_packed_form_only_when_it_comes_back() {
 }
 
 #[test]
+fn coded_text_comes_back_and_nothing_else_is_read() {
+    use super::coded::{coded_length, put_coded, write_coded};
+    let mut rng = Rng::new(seed());
+    let (mut coded, mut text) = (Vec::new(), Vec::new());
+    for _ in 0..5_000 {
+        let mut from = Vec::new();
+        for _ in 0..rng.below(20) {
+            from.push((if rng.chance(1, 20) { 0 } else { 32 }) + rng.below(96) as u8);
+        }
+        let plain = from.iter().all(|byte| (b' '..=b'~').contains(byte) && !matches!(byte, b'"' | b'\\'));
+        assert_eq!(coded_length(&from).is_some(), plain);
+        coded.clear();
+        text.clear();
+        if plain {
+            put_coded(&mut coded, &from);
+            assert_eq!(coded_length(&from), Some(coded.len()));
+            write_coded(&mut text, &coded).unwrap();
+            assert_eq!(text, from);
+        }
+        // Any bytes are one text's, or damage.
+        let bytes: Vec<u8> = (0..rng.below(6)).map(|_| rng.next_u64() as u8).collect();
+        text.clear();
+        if write_coded(&mut text, &bytes).is_ok() {
+            coded.clear();
+            put_coded(&mut coded, &text);
+            assert_eq!(coded, bytes);
+        }
+    }
+}
+
+#[test]
 fn nasty_values_come_back_equal() {
     let seed = seed();
     // A table that holds them, one that soon takes general shapes alone, one that is full at once.
