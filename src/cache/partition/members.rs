@@ -39,9 +39,7 @@ impl Step<'_> {
             let at = self.p.member_at(head, guild, user_id);
             let pick = Pick::Without(if left_out.is_empty() { &APART } else { left_out });
             self.strip_before(head, guild, user_id, member);
-            if !replace && self.p.tree.contains(at.key) {
-                self.merge(at, member, pick);
-            } else {
+            if replace || !self.merge(at, member, pick) {
                 match self.put_object(at, |_| {}, member, pick, &[]) {
                     Stored::Replaced => {}
                     Stored::Refused => self.forget_member(head.people, user_id),

@@ -138,14 +138,13 @@ impl Step<'_> {
             self.put_private_stub(channel, d, place.is_some());
         }
         self.put_people(guild, d, mentions);
-        let cached = self.p.message_at(channel, message);
         if let Some(place) = self.p.place(channel) {
-            self.count_message(place, channel, message, d, cached.is_some());
+            self.count_message(place, channel, message, d);
         }
         if self.holds(Kind::Message) && self.common.options.message_cache_size > 0 {
             self.drop_ring_of_others(channel, guild);
             match self.p.message_at(channel, message) {
-                Some(at) => self.merge(at, d, Pick::Without(&["guild_id"])),
+                Some(at) => drop(self.merge(at, d, Pick::Without(&["guild_id"]))),
                 None => self.push_message(guild, channel, message, d),
             }
         }
@@ -153,10 +152,11 @@ impl Step<'_> {
     }
 
     /// What a new message changes in its channel.
-    fn count_message(&mut self, place: Place, channel: u64, message: u64, d: Value<'_>, cached: bool) {
+    fn count_message(&mut self, place: Place, channel: u64, message: u64, d: Value<'_>) {
         let at = place.at(channel);
         if place.is_thread() && message != channel {
-            let seen = cached || self.id_of(at, "last_message_id") == Some(message);
+            let seen = self.p.message_at(channel, message).is_some()
+                || self.id_of(at, "last_message_id") == Some(message);
             if !seen {
                 self.count(at, &[("message_count", 1), ("total_message_sent", 1)]);
             }

@@ -301,7 +301,10 @@ impl Step<'_> {
     pub(super) fn merge_update(&mut self, at: At, d: Value<'_>) {
         let pick = Pick::Without(&["guild_id", "tts"]);
         let poll = object(d, "poll").filter(|poll| poll.get("results").is_none());
-        let Some(poll) = poll else { return self.merge(at, d, pick) };
+        let Some(poll) = poll else {
+            self.merge(at, d, pick);
+            return;
+        };
         // First what is kept of the old poll, then the rest: both before anybody can look.
         self.patch(at, "poll", |old, out| {
             let results = old.and_then(|old| old.get("results"));

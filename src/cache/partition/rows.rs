@@ -145,6 +145,11 @@ impl Partition {
 
     /// The guild with that number.
     pub(super) fn guild_of(&self, number: u64) -> Option<u64> {
+        if let Some((guild, Some(head))) = self.memo.guild.get()
+            && head.number == number
+        {
+            return Some(guild);
+        }
         let mut scratch = Vec::new();
         let value = self.tree.get(keys::id_key(keys::GUILD_OF, number), &mut scratch);
         value.map(|mut value| keys::take_u64(&mut value))
@@ -249,15 +254,18 @@ impl Step<'_> {
         stored
     }
 
-    /// Writes the picked fields of `patch` over the object under a key. What is not there is not made; what grows and
-    /// does not fit goes.
-    pub(super) fn merge(&mut self, at: At, patch: Value<'_>, pick: Pick<'_>) {
+    /// Writes the picked fields of `patch` over the object under a key; false, and nothing made, when there is none.
+    /// What grows and does not fit goes.
+    pub(super) fn merge(&mut self, at: At, patch: Value<'_>, pick: Pick<'_>) -> bool {
         let (tools, shapes) = (&mut *self.tools, &self.common.shapes);
-        let Some(old) = self.p.tree.get(at.key, &mut tools.old) else { return };
+        let Some(old) = self.p.tree.get(at.key, &mut tools.old) else { return false };
         let (head, bytes) = old.split_at(head_len(at.key.kind, old));
+        if bytes.is_empty() {
+            return false;
+        }
         let entity = Entity { bytes, context: at.context(), shapes };
         if tools.encoder.matches(entity, patch, pick) {
-            return;
+            return true;
         }
         let mut value = std::mem::take(&mut tools.value);
         value.clear();
@@ -265,6 +273,7 @@ impl Step<'_> {
         let merged = tools.encoder.merge(entity, patch, pick, &mut value);
         self.replace(at, &value, merged.is_ok());
         self.tools.value = value;
+        true
     }
 
     /// As [`Step::merge`], with the text of an object that was written here.

@@ -108,15 +108,17 @@ impl Step<'_> {
                 if !user.get("username").is_some_and(Value::is_string) {
                     return;
                 }
-                match self.p.references(user_id) {
-                    (0, _) => {}
-                    (_, true) => self.merge(At::new(keys::USER, 0, user_id, 0), user, Pick::Without(&["member"])),
-                    (references, false) => self.first_object(user_id, references, user, &["member"]),
+                let pick = Pick::Without(&["member"]);
+                if !self.merge(At::new(keys::USER, 0, user_id, 0), user, pick) {
+                    let (references, known) = self.p.references(user_id);
+                    if references > 0 && !known {
+                        self.first_object(user_id, references, user, pick);
+                    }
                 }
             }
             Merge::Presence => {
                 // Nearly always the id alone.
-                if user.len() < 2 || !self.p.references(user_id).1 {
+                if user.len() < 2 {
                     return;
                 }
                 let mut left_out = ["id"; TYPED.len() + 1];
@@ -134,16 +136,14 @@ impl Step<'_> {
 
     /// USER_UPDATE tells everything of the bot, in whatever form.
     pub(super) fn put_self(&mut self, user_id: u64, user: Value<'_>) {
-        if self.p.references(user_id).1 {
-            self.merge(At::new(keys::USER, 0, user_id, 0), user, Pick::All);
-        } else {
+        if !self.merge(At::new(keys::USER, 0, user_id, 0), user, Pick::All) {
             self.put_user(user, Merge::Full);
         }
     }
 
-    fn first_object(&mut self, user_id: u64, references: u64, user: Value<'_>, left_out: &[&str]) {
+    fn first_object(&mut self, user_id: u64, references: u64, user: Value<'_>, pick: Pick<'_>) {
         let at = At::new(keys::USER, 0, user_id, 0);
-        match self.put_object(at, |out| put_number(out, references), user, Pick::Without(left_out), &[]) {
+        match self.put_object(at, |out| put_number(out, references), user, pick, &[]) {
             Stored::Replaced => self.count_user(user_id, true),
             // The references went while room was made.
             Stored::New => drop(self.erase(at.key)),
