@@ -143,7 +143,8 @@ fn memory(options: &Options) {
         things(&format!("memory.generated.{kind}"), options, &format!("{kind}s"), &text(with), &text(base));
         let guild = corpus::guild(CORPUS, "large");
         let without = corpus::without(&guild, &[&format!("{kind}s")]);
-        let (with, without) = (|number| corpus::copy(&guild, number), |number| corpus::copy(&without, number));
+        let (with, without) =
+            (|number| corpus::copy(&guild, number), |number| corpus::copy(&without, number));
         things(&format!("memory.corpus_large.{kind}"), options, &format!("{kind}s"), &with, &without);
     }
     for (name, sizes) in [("guild_bare", Sizes::NONE), ("guild_without_members", Sizes::of(0))] {

@@ -75,8 +75,7 @@ impl Common {
     /// Whether that has happened for the first time since the start.
     pub fn take_sizing_problem(&self) -> bool {
         // Nearly always there is none, and then this writes nothing.
-        self.sizing_problem.load(Ordering::Relaxed)
-            && !self.sizing_told.swap(true, Ordering::Relaxed)
+        self.sizing_problem.load(Ordering::Relaxed) && !self.sizing_told.swap(true, Ordering::Relaxed)
     }
 
     /// READY tells who the bot is.

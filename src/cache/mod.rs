@@ -179,7 +179,13 @@ impl Cache {
         self.partition_of(((guild >> 22) % u64::from(self.shard_count)) as u32)
     }
 
-    fn ask_one(&self, partition: usize, question: Question, scratch: &mut Scratch, out: &mut Vec<u8>) -> Answer {
+    fn ask_one(
+        &self,
+        partition: usize,
+        question: Question,
+        scratch: &mut Scratch,
+        out: &mut Vec<u8>,
+    ) -> Answer {
         let Some(partition) = self.partitions.get(partition) else { return Answer::Missing };
         let Some(partition) = partition.try_lock() else { return Answer::Busy };
         if partition.is_broken() {
@@ -230,4 +236,3 @@ impl Cache {
         }
     }
 }
-

@@ -78,7 +78,8 @@ pub fn sizing_warning(common: &Common) -> Option<String> {
     }
     let (held, evicted) = (common.totals.held(Kind::Guild).max(1), common.totals.evicted(Kind::Guild));
     let now = common.region_bytes() as u64;
-    let wanted = (now as u128 * u128::from(held + evicted) * 2 / u128::from(held)).min(u128::from(u64::MAX)) as u64;
+    let wanted =
+        (now as u128 * u128::from(held + evicted) * 2 / u128::from(held)).min(u128::from(u64::MAX)) as u64;
     let mib = (wanted >> 20).next_multiple_of(64).max(64);
     Some(format!(
         "the cache is full: whole guilds had to go (channels and roles with them), as nothing of less worth was left; \

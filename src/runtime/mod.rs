@@ -285,10 +285,7 @@ fn shared(
 fn new_cache(config: &Config, plan: &Plan) -> Result<Cache, Error> {
     let options = cache::Options {
         memory_bytes: config.cache_memory_bytes,
-        holding: cache::Holding {
-            kinds: config.cache_kinds,
-            message_cache_size: config.message_cache_size,
-        },
+        holding: cache::Holding { kinds: config.cache_kinds, message_cache_size: config.message_cache_size },
         shards: plan.clusters.iter().flat_map(|cluster| cluster.shards.clone()).collect(),
         shard_count: plan.total,
         seed: [seed()?, seed()?],

@@ -233,7 +233,8 @@ fn voice_channel_states(oracle: &Oracle, p: &Partition, channel: u64) -> Option<
     let here = p.voice_states.iter().filter(|(_, state)| id(state, "channel_id") == Some(channel));
     let mut here: Vec<_> = here.collect();
     here.sort_by_key(|((_, user), _)| *user);
-    let states: Vec<Value> = here.into_iter().map(|((guild, _), state)| stamped(state, Some(*guild))).collect();
+    let states: Vec<Value> =
+        here.into_iter().map(|((guild, _), state)| stamped(state, Some(*guild))).collect();
     let known = p.channels.get(&channel).is_some_and(|c| c.kind() == Kind::Channel);
     (oracle.holds(Kind::VoiceState) && (known || !states.is_empty())).then_some(Value::Array(states))
 }

@@ -148,7 +148,9 @@ fn check(oracle: &Oracle, real: &mut Real, kind: &str, ids: &[u64]) {
 /// that): the cache looks where the formula says.
 fn is_astray(oracle: &Oracle, kind: &str, ids: &[u64]) -> bool {
     let guild = match kind {
-        "Guild" | "GuildChannels" | "GuildRoles" | "GuildEmojis" | "GuildMembers" | "Member" | "Presence" => ids[0],
+        "Guild" | "GuildChannels" | "GuildRoles" | "GuildEmojis" | "GuildMembers" | "Member" | "Presence" => {
+            ids[0]
+        }
         "VoiceState" => ids[1],
         _ => return false,
     };
@@ -170,7 +172,8 @@ pub fn compare(oracle: &Oracle, real: &mut Real) {
 
 /// Every question for every id of the generator's small space, misses above all.
 fn compare_all(oracle: &Oracle, real: &mut Real) {
-    let bases = (100..108).chain(200..206).chain(300..305).chain(400..404).chain((1..=4).map(|k| (k << 22) | k));
+    let bases =
+        (100..108).chain(200..206).chain(300..305).chain(400..404).chain((1..=4).map(|k| (k << 22) | k));
     let ids: Vec<u64> = bases.chain((1_000_200..1_000_206).chain(2_000_300..2_000_305)).collect();
     for (kind, arguments) in TYPES.into_iter().filter(|(kind, _)| *kind != "Stats") {
         let seconds: &[u64] = if arguments == 2 { &ids } else { &[0] };
@@ -271,7 +274,10 @@ fn run_pressed(seed: u64, events: &[Event]) -> u64 {
             if guilds_went {
                 let own = answer.get("id").and_then(super::oracle::id_of);
                 let asked = if kind == "Message" { ids[1] } else { ids.first().copied().unwrap_or_default() };
-                assert!(own.is_none_or(|own| kind == "CurrentUser" || own == asked), "{kind} {ids:?}: {answer}");
+                assert!(
+                    own.is_none_or(|own| kind == "CurrentUser" || own == asked),
+                    "{kind} {ids:?}: {answer}"
+                );
             } else if answer.is_object() {
                 check_part(kind, &answer, &expected(&oracle, kind, &ids));
             }
@@ -279,7 +285,8 @@ fn run_pressed(seed: u64, events: &[Event]) -> u64 {
         assert!(memory["peak_bytes"].as_u64() <= memory["capacity_bytes"].as_u64(), "{memory}");
     }
     let stats = real.ask("Stats", &[]).expect("always there");
-    let sum = |what: &str| stats[what].as_object().expect("counts").values().filter_map(Value::as_u64).sum::<u64>();
+    let sum =
+        |what: &str| stats[what].as_object().expect("counts").values().filter_map(Value::as_u64).sum::<u64>();
     sum("evicted") + sum("refused")
 }
 

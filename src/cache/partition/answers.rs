@@ -233,7 +233,13 @@ impl Reader<'_> {
         // Both rows are in order; what is first of both comes first.
         loop {
             let first = match (channel, thread) {
-                (Some(a), Some(b)) => if a.b < b.b { a } else { b },
+                (Some(a), Some(b)) => {
+                    if a.b < b.b {
+                        a
+                    } else {
+                        b
+                    }
+                }
                 (Some(one), None) | (None, Some(one)) => one,
                 (None, None) => break,
             };

@@ -3,12 +3,12 @@
 use crate::cache::encoding::{Pick, Value};
 use crate::cache::kind::Kind;
 
+use super::Step;
 use super::children::SOME;
 use super::events::{id, is_true, maybe_id, maybe_list, object, objects};
 use super::keys::{self, GuildHead, id_key, key};
 use super::rows::{At, Stored};
 use super::users::Merge;
-use super::Step;
 
 /// Fields of a channel that its events never carry.
 pub(super) const EPHEMERAL: [&str; 2] = ["status", "voice_start_time"];

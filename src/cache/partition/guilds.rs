@@ -2,12 +2,12 @@
 
 use crate::cache::encoding::{Pick, Value};
 
+use super::Step;
 use super::children::SOME;
 use super::events::{id, is_true, maybe_list, object, objects};
 use super::keys::{self, GuildHead, id_key};
 use super::rows::{At, Stored};
 use super::users::Merge;
-use super::Step;
 
 /// Fields of a guild's object that are kept apart, and `unavailable`, which stands in its head.
 const APART: [&str; 12] = [
@@ -45,15 +45,8 @@ const NOT_IN_UPDATE: [&str; 15] = [
 ];
 
 /// Rows of what a guild owns by id.
-const CHILDREN: [u8; 7] = [
-    keys::ROLE,
-    keys::EMOJI,
-    keys::STICKER,
-    keys::SOUND,
-    keys::STAGE,
-    keys::EVENT,
-    keys::INTEGRATION,
-];
+const CHILDREN: [u8; 7] =
+    [keys::ROLE, keys::EMOJI, keys::STICKER, keys::SOUND, keys::STAGE, keys::EVENT, keys::INTEGRATION];
 
 impl Step<'_> {
     /// The start of a new session: every guild is a stub until its GUILD_CREATE, those not listed are gone.

@@ -155,7 +155,8 @@ impl Step<'_> {
             self.put_user(user, Merge::Full);
         }
         let resolved = object(d, "data").and_then(|data| object(data, "resolved"));
-        let each = |name| resolved.and_then(|resolved| object(resolved, name)).into_iter().flat_map(Value::fields);
+        let each =
+            |name| resolved.and_then(|resolved| object(resolved, name)).into_iter().flat_map(Value::fields);
         for (_, user) in each("users").filter(|(_, user)| user.is_object()) {
             self.put_user(user, Merge::Full);
         }

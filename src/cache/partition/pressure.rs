@@ -7,8 +7,8 @@
 
 use crate::cache::kind::Kind;
 
-use super::keys::{self, key, span};
 use super::Step;
+use super::keys::{self, key, span};
 
 /// Pages to be free before whoever makes room is content: an insertion needs one for each level of the tree and one
 /// more, and the work of finding victims is shared by many insertions.
@@ -189,7 +189,8 @@ impl Step<'_> {
             let to = key(keys::MEMBER, u64::MAX, u64::MAX);
             match self.p.tree.first(key(keys::MEMBER, people, user), to) {
                 Some(next) => {
-                    self.p.cursors.member = if next.b == u64::MAX { (next.a + 1, 0) } else { (next.a, next.b + 1) };
+                    self.p.cursors.member =
+                        if next.b == u64::MAX { (next.a + 1, 0) } else { (next.a, next.b + 1) };
                     if self.p.me != Some(next.b) {
                         self.forget_member(next.a, next.b);
                         evicted += 1;

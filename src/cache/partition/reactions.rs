@@ -7,9 +7,9 @@ use std::io::Write;
 
 use crate::cache::encoding::{Pick, Value};
 
+use super::Step;
 use super::events::{id, maybe_id, object};
 use super::rows::At;
-use super::Step;
 
 /// What a reaction is found by: its emoji's id if not null, else its name.
 enum EmojiKey<'d> {
@@ -349,7 +349,7 @@ fn write_votes(entry: Value<'_>, add: bool, own: bool, out: &mut Vec<u8>) {
     let count = if add { count.saturating_add(1) } else { count.saturating_sub(1) };
     let mut fields = Fields::begin(out);
     for (key, value) in entry.fields() {
-        if !key.is("count") && !(own && key.is("me_voted")) {
+        if !(key.is("count") || own && key.is("me_voted")) {
             fields.copy(key, value);
         }
     }

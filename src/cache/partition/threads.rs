@@ -72,8 +72,7 @@ impl Step<'_> {
         let parents = maybe_list(d, "channel_ids")?;
         self.guild = Some(guild);
         let Some(head) = self.p.guild(guild) else { return Some(()) };
-        let parents: Option<Vec<u64>> =
-            parents.map(|ids| ids.elements().filter_map(Value::as_id).collect());
+        let parents: Option<Vec<u64>> = parents.map(|ids| ids.elements().filter_map(Value::as_id).collect());
         let synced = self.listed(objects(threads), "id");
         let (mut some, mut from) = ([0; SOME], Some(0));
         while let Some(next) = from {

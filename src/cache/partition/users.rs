@@ -21,7 +21,9 @@ impl Partition {
     /// How often a user is referred to, and whether his object is known.
     fn references(&self, user: u64) -> (u64, bool) {
         let mut scratch = Vec::new();
-        let Some(mut value) = self.tree.get(id_key(keys::USER, user), &mut scratch) else { return (0, false) };
+        let Some(mut value) = self.tree.get(id_key(keys::USER, user), &mut scratch) else {
+            return (0, false);
+        };
         (take_number(&mut value), !value.is_empty())
     }
 }

@@ -62,9 +62,7 @@ impl Step<'_> {
 
     /// `deaf` and `mute` are the member's, too.
     fn copy_to_member(&mut self, guild: u64, head: GuildHead, user: u64, state: Value<'_>) {
-        let is = |name: &'static str| {
-            state.get(name).and_then(Value::as_bool).is_some().then_some(name)
-        };
+        let is = |name: &'static str| state.get(name).and_then(Value::as_bool).is_some().then_some(name);
         let names: &[&str] = match (is("deaf"), is("mute")) {
             (Some(_), Some(_)) => &["deaf", "mute"],
             (Some(_), None) => &["deaf"],
