@@ -14,8 +14,8 @@
 //! Both tables stand outside the block, 12 bytes per page (0.15 %), so that a free page is never touched and the
 //! system commits memory only for pages that were used.
 //!
-//! Page size: 8 KiB, by `cargo bench --bench arena`: an entry of 80 bytes costs 99 bytes after random insertion (100
-//! with 16 KiB, 105 with 4 KiB), one of 100 bytes in guilds of 200 members 128 (133, 133), and searches take about
+//! Page size: 8 KiB, by `cargo bench --bench arena`: an entry of 80 bytes costs 99 bytes after random insertion (101
+//! with 16 KiB, about 105 with 4 KiB), one of 100 bytes in guilds of 200 members 128 (131, about 133), and searches take about
 //! the same time. A partition's least is one page.
 //!
 //! Soundness: the bytes of page `p` are reached through a `Pages` only, whose number stands in `owners[p]`. Numbers

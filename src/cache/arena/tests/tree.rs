@@ -174,7 +174,7 @@ fn story(seed: u64, steps: u64, pages: usize) -> u64 {
     while !keys.is_empty() {
         let key = keys.swap_remove(random.below(keys.len() as u64) as usize);
         assert!(tree.remove(key));
-        if keys.len() % 50 == 0 {
+        if keys.len().is_multiple_of(50) {
             tree.check();
         }
     }
@@ -230,6 +230,47 @@ fn values_of_any_length_come_back() {
     assert_eq!(tree.put(key(1), b"again"), Ok(false));
     drop(tree);
     assert_eq!(region.usage().used, 0);
+}
+
+/// Four entries to a leaf and hundreds of leaves to a node, so that nodes are split, joined and lose their first
+/// children; keys come again below those that are left.
+#[test]
+fn nodes_are_split_and_joined() {
+    if cfg!(miri) {
+        return;
+    }
+    seeds(6, |seed| {
+        let mut random = Rng::new(seed);
+        let region = region((24 << 20) / PAGE_BYTES);
+        let mut tree = Tree::new(&region);
+        let value = bytes(3, super::super::tree::INLINE_MAX - 40);
+        let mut model = std::collections::BTreeSet::new();
+        let key = |b: u64| Key { kind: 1, a: 0, b };
+        let bound = 3 * (24 << 20) / value.len() as u64;
+        let mut nodes = 0;
+        for round in 0..60 {
+            let (start, length) = (random.below(bound), random.below(bound / 2));
+            for number in start..(start + length).min(bound) {
+                let number = if random.chance(1, 20) { random.below(bound) } else { number };
+                if random.chance(1, 3) {
+                    continue;
+                }
+                if round % 3 == 1 {
+                    assert_eq!(tree.remove(key(number)), model.remove(&number));
+                } else if let Ok(replaced) = tree.put(key(number), &value) {
+                    assert_eq!(replaced, !model.insert(number));
+                }
+                if random.chance(1, 50) {
+                    tree.check();
+                }
+            }
+            nodes = nodes.max(tree.usage().node_pages);
+            assert!(tree.range(LOWEST, HIGHEST).map(|(key, _)| key.b).eq(model.iter().copied()));
+        }
+        assert!(nodes > 4, "{nodes}");
+        model.iter().for_each(|&number| assert!(tree.remove(key(number))));
+        assert_eq!((region.usage().used, tree.usage()), (0, Default::default()));
+    });
 }
 
 #[test]

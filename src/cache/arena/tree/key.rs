@@ -80,3 +80,30 @@ pub(super) fn word_before(page: &[u8], end: usize) -> u64 {
 pub(super) fn mask(suffix: usize) -> u128 {
     if suffix >= 16 { u128::MAX } else { (1 << (8 * suffix)) - 1 }
 }
+
+/// The place of `target` among `count` keys. Eight parts at a time, so that what is compared is fetched together and
+/// not one after the other, and without a branch on it.
+#[inline(always)]
+pub(super) fn lower<T: Ord + Copy>(count: usize, target: T, at: impl Fn(usize) -> T) -> Result<usize, usize> {
+    const PARTS: usize = 8;
+    if count == 0 {
+        return Err(0);
+    }
+    let (mut base, mut size) = (0, count);
+    while size >= 2 * PARTS {
+        let part = size / PARTS;
+        let passed = (1..PARTS).map(|number| usize::from(at(base + number * part) <= target)).sum::<usize>();
+        base += passed * part;
+        size = if passed == PARTS - 1 { size - passed * part } else { part };
+    }
+    while size > 1 {
+        let half = size / 2;
+        base = if at(base + half) <= target { base + half } else { base };
+        size -= half;
+    }
+    match at(base).cmp(&target) {
+        std::cmp::Ordering::Equal => Ok(base),
+        std::cmp::Ordering::Less => Err(base + 1),
+        std::cmp::Ordering::Greater => Err(base),
+    }
+}

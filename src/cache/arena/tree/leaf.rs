@@ -13,7 +13,7 @@
 
 use super::body::Body;
 use super::items::Pending;
-use super::key::{KEY_BYTES, Raw, low_before, mask, word_before};
+use super::key::{KEY_BYTES, Raw, low_before, lower, mask, word_before};
 use crate::cache::arena::bytes::{put_u16, u16_at};
 use crate::cache::arena::region::{PAGE_BYTES, Page};
 
@@ -169,33 +169,6 @@ impl<'a> Leaf<'a> {
     #[inline]
     fn takes(&self, key: Raw) -> bool {
         self.suffix == KEY_BYTES || Raw { kind: key.kind, low: key.low & !mask(self.suffix) } == self.base
-    }
-}
-
-/// The place of `target` among `count` keys. Eight parts at a time, so that what is compared is fetched together and
-/// not one after the other, and without a branch on it.
-#[inline(always)]
-fn lower<T: Ord + Copy>(count: usize, target: T, at: impl Fn(usize) -> T) -> Result<usize, usize> {
-    const PARTS: usize = 8;
-    if count == 0 {
-        return Err(0);
-    }
-    let (mut base, mut size) = (0, count);
-    while size >= 2 * PARTS {
-        let part = size / PARTS;
-        let passed = (1..PARTS).map(|number| usize::from(at(base + number * part) <= target)).sum::<usize>();
-        base += passed * part;
-        size = if passed == PARTS - 1 { size - passed * part } else { part };
-    }
-    while size > 1 {
-        let half = size / 2;
-        base = if at(base + half) <= target { base + half } else { base };
-        size -= half;
-    }
-    match at(base).cmp(&target) {
-        std::cmp::Ordering::Equal => Ok(base),
-        std::cmp::Ordering::Less => Err(base + 1),
-        std::cmp::Ordering::Greater => Err(base),
     }
 }
 

@@ -13,10 +13,10 @@
 //! Cost of an entry: 3 bytes (4 from 128 bytes of value on) and the bytes of its key that the keys of its page do not
 //! all begin with.
 //!
-//! Fullness (grow.rs, shrink.rs): a leaf without room shares what it has with up to [`WINDOW_MAX`](items::WINDOW_MAX)
-//! - 1 neighbours before a page is added among them; with five leaves in a window random insertion leaves 0.9 of a page
-//! in use, and runs (ascending or descending) leave full pages behind. A leaf that shrinks past a sixteenth of a page
-//! looks whether any 2 to 5 neighbours around it fit into one page less, each at most 15/16 full.
+//! Fullness (grow.rs, shrink.rs): a leaf without room shares what it has with up to four neighbours before a page is
+//! added among them ([`WINDOW_MAX`](items::WINDOW_MAX) in all); so random insertion leaves 0.9 of a page in use, and
+//! runs (ascending or descending) leave full pages behind. A leaf that shrinks past a sixteenth of a page looks whether
+//! any 2 to 5 neighbours around it fit into one page less, each at most 15/16 full.
 //!
 //! Bound: of any five leaves side by side under one parent the mean share in use is above 15/16 * 4/5 - 1/16 = 0.68,
 //! so pages have less than 1.5 times the bytes that entries need (and the nodes, 0.3 %). An entry of a share `e` of a

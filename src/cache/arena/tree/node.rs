@@ -8,7 +8,7 @@
 //! A child holds keys from its separator (included) to the next one's. Records are not compressed, so a separator can
 //! be replaced by any other without a page more.
 
-use super::key::{KEY_BYTES, Raw};
+use super::key::{KEY_BYTES, Raw, lower};
 use crate::cache::arena::bytes::{put_u16, put_u32, u16_at, u32_at};
 use crate::cache::arena::region::{PAGE_BYTES, Page, PageId};
 
@@ -54,13 +54,10 @@ impl<'a> Node<'a> {
     /// Which child has `key`.
     #[inline]
     pub(super) fn find(&self, key: Raw) -> usize {
-        let (mut base, mut size) = (0, self.count);
-        while size > 1 {
-            let half = size / 2;
-            base = if self.key(base + half) <= key { base + half } else { base };
-            size -= half;
+        match lower(self.count, key, |at| self.key(at)) {
+            Ok(at) => at,
+            Err(at) => at.saturating_sub(1),
         }
-        base
     }
 
     /// All records as bytes.
