@@ -62,35 +62,17 @@ impl<'a> Entity<'a> {
     /// # Errors
     /// As [`Entity::fields`], and damage on the way.
     pub fn field(self, key: &str) -> Result<Option<Field<'a>>, Error> {
-        last(self.fields()?, key)
+        self.fields()?.seek(key)
     }
 
     /// Where the 8 bytes of the string `key` are, if it is an id that takes them; [`id_payload`] gives what may be
     /// written there instead. An id that the context says, before or after, has no such place.
     pub fn id_place(self, key: &str) -> Option<Range<usize>> {
         let mut fields = self.fields().ok()?;
-        let mut place = None;
-        while let Some(field) = fields.next() {
-            let field = field.ok()?;
-            if field.is_named(key) {
-                let end = self.bytes.len() - fields.from.0.len();
-                place = (field.tag == tag::ID).then(|| end - 8..end);
-            }
-        }
-        place
+        let field = fields.seek(key).ok()??;
+        let end = self.bytes.len() - fields.from.0.len();
+        (field.tag == tag::ID).then(|| end - 8..end)
     }
-}
-
-/// The last of these of that name.
-fn last<'a>(fields: Fields<'a>, key: &str) -> Result<Option<Field<'a>>, Error> {
-    let mut found = None;
-    for field in fields {
-        let field = field?;
-        if field.is_named(key) {
-            found = Some(field);
-        }
-    }
-    Ok(found)
 }
 
 /// One field of an object, or one element of an array.
@@ -179,7 +161,7 @@ impl<'a> Field<'a> {
         if self.tag != tag::OBJECT {
             return Ok(None);
         }
-        last(Fields::new(Reader(self.payload), self.context, self.shapes, self.depth + 1)?, key)
+        Fields::new(Reader(self.payload), self.context, self.shapes, self.depth + 1)?.seek(key)
     }
 
     /// The elements, if the value is an array; ends where it is damaged.
@@ -219,6 +201,7 @@ fn payload<'a>(tag: u8, from: &mut Reader<'a>, shapes: &Shapes, depth: usize) ->
 }
 
 /// The keys of an object that are to come.
+#[derive(Clone, Copy)]
 enum Left<'a> {
     /// In its shape.
     Shape(&'a Shape, &'a [Slot]),
@@ -252,6 +235,29 @@ impl<'a> Fields<'a> {
             }
         };
         Ok(Fields { from, left, context, shapes, depth })
+    }
+
+    /// Goes on to behind the last field of that name.
+    fn seek(&mut self, key: &str) -> Result<Option<Field<'a>>, Error> {
+        let Left::Shape(shape, slots) = self.left else {
+            let mut found = None;
+            while let Some(field) = self.step()? {
+                if field.is_named(key) {
+                    found = Some((field, self.from));
+                }
+            }
+            return Ok(found.map(|(field, behind)| {
+                self.from = behind;
+                field
+            }));
+        };
+        let Some(index) = shape.find(key.as_bytes()) else { return Ok(None) };
+        for slot in slots[..index].iter().filter(|slot| slot.constant.is_none()) {
+            let tag = if slot.tag == tag::ANY { self.from.byte()? } else { slot.tag };
+            skip(tag, &mut self.from, self.shapes, self.depth)?;
+        }
+        self.left = Left::Shape(shape, &slots[index..]);
+        self.step()
     }
 
     fn step(&mut self) -> Result<Option<Field<'a>>, Error> {

@@ -9,6 +9,8 @@ use super::{Error, scalars, tag};
 pub(super) struct Shape {
     pub text: Box<[u8]>,
     pub slots: Box<[Slot]>,
+    /// No key is escaped and none is there twice, as in all that Discord sends.
+    pub plain: bool,
 }
 
 /// A key of a shape's text and what is behind it.
@@ -48,7 +50,22 @@ impl Shape {
             };
             slots.push(Slot { key: at as u16, key_length: key.len() as u16, tag, constant });
         }
-        Ok(Shape { text: text.into(), slots: slots.into() })
+        let mut shape = Shape { text: text.into(), slots: slots.into(), plain: false };
+        let again = |(at, slot): (usize, &Slot)| {
+            shape.slots[..at].iter().any(|other| shape.key(*other) == shape.key(*slot))
+        };
+        shape.plain = !text.contains(&b'\\') && !shape.slots.iter().enumerate().any(again);
+        Ok(shape)
+    }
+
+    /// The last slot with that key, which is not escaped.
+    #[inline]
+    pub fn find(&self, key: &[u8]) -> Option<usize> {
+        let is = |slot: &Slot| {
+            // What is not escaped and the same has no backslash.
+            if self.plain { self.key(*slot) == key } else { scalars::is_escape_of(self.key(*slot), key) }
+        };
+        self.slots.iter().rposition(is)
     }
 
     /// The key of one of its slots.

@@ -14,6 +14,9 @@
 //! and then a general one, whose holes are tagged in the object; the last quarter of the table takes general ones
 //! alone; with the table full, objects carry their keys themselves. Each limit, once reached, stays so, which keeps an
 //! object's form the same for ever.
+//!
+//! Shapes with constants are numbered from 1 up and general ones from the end down: nearly all objects have the former,
+//! and the first 127 numbers take one byte.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -23,9 +26,9 @@ use parking_lot::Mutex;
 use super::Error;
 use super::shape::{Shape, check, generalise, keys_are_data};
 
-/// Shapes of a table unless told otherwise. The three guilds of the corpus have 199 (`benches/encoding.rs`).
+/// Shapes of a table unless told otherwise. The three guilds of the corpus have 256 (`benches/encoding.rs`).
 pub const SHAPES_DEFAULT: usize = 4_096;
-/// Bytes of texts and slots per shape, on average, beyond which a table is full; the corpus's need 250.
+/// Bytes of texts and slots per shape, on average, beyond which a table is full; the corpus's need 218.
 pub const SHAPE_BYTES: usize = 384;
 /// Longest text of a shape; longer objects (a guild is about 1,500) carry their keys themselves.
 pub const SHAPE_TEXT_MAX: usize = 4_096;
@@ -68,8 +71,10 @@ pub struct Shapes {
     /// Places by the text's hash: half of the hash above the number, 0 while free. Twice as many as records.
     index: Box<[AtomicU64]>,
     records: Box<[Record]>,
-    /// Of `records`, how many are set.
-    count: AtomicU32,
+    /// Of `records`, how many at the front are set: shapes with constants.
+    own: AtomicU32,
+    /// And at the end: general ones.
+    general: AtomicU32,
     /// Bytes that shapes take.
     used: AtomicUsize,
     generalised: AtomicU64,
@@ -92,7 +97,8 @@ impl Shapes {
         Shapes {
             index: (0..slots).map(|_| AtomicU64::new(0)).collect(),
             records: (0..shapes_max).map(|_| Record::default()).collect(),
-            count: AtomicU32::new(0),
+            own: AtomicU32::new(0),
+            general: AtomicU32::new(0),
             used: AtomicUsize::new(0),
             generalised: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -118,12 +124,13 @@ impl Shapes {
     /// The table as bytes, for [`Shapes::from_bytes`]: a head, then for each shape variants u16 | length u16 | text.
     pub fn to_bytes(&self) -> Vec<u8> {
         let _guard = self.adding.lock();
-        let count = self.count.load(Ordering::Relaxed);
+        let (own, general) = (self.own.load(Ordering::Relaxed), self.general.load(Ordering::Relaxed));
         let mut out = Vec::new();
-        for word in [MAGIC, VERSION, self.records.len() as u32, count] {
+        for word in [MAGIC, VERSION, self.records.len() as u32, own, general] {
             out.extend_from_slice(&word.to_le_bytes());
         }
-        for id in 1..=count {
+        let end = self.records.len() as u32;
+        for id in (1..=own).chain((end - general + 1..=end).rev()) {
             if let Some(shape) = self.get(id.into()) {
                 out.extend_from_slice(&self.variants(id).to_le_bytes());
                 out.extend_from_slice(&(shape.text.len() as u16).to_le_bytes());
@@ -138,23 +145,23 @@ impl Shapes {
     /// # Errors
     /// [`Error::Damaged`] when this build did not write it.
     pub fn from_bytes(bytes: &[u8]) -> Result<Shapes, Error> {
-        let (head, mut rest) = bytes.split_at_checked(16).ok_or(Error::Damaged)?;
+        let (head, mut rest) = bytes.split_at_checked(20).ok_or(Error::Damaged)?;
         let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-        let (shapes_max, count) = (word(8) as usize, word(12));
-        let sound = word(0) == MAGIC && word(4) == VERSION;
-        if !sound || !(1..=SHAPES_LIMIT).contains(&shapes_max) || count as usize > shapes_max {
+        let (shapes_max, own, general) = (word(8) as usize, word(12), word(16));
+        let sound = word(0) == MAGIC && word(4) == VERSION && (1..=SHAPES_LIMIT).contains(&shapes_max);
+        if !sound || u64::from(own) + u64::from(general) > shapes_max as u64 {
             return Err(Error::Damaged);
         }
         let shapes = Shapes::with_capacity(shapes_max);
-        for id in 1..=count {
+        for number in 0..own + general {
             let (&[a, b, c, d], after) = rest.split_first_chunk().ok_or(Error::Damaged)?;
             let length = usize::from(u16::from_le_bytes([c, d]));
             let (text, after) = after.split_at_checked(length).ok_or(Error::Damaged)?;
             check(text)?;
-            let known = shapes.find(hash(text), text).is_some();
-            if known || shapes.add(text) != Some(id) {
+            if shapes.find(hash(text), text).is_some() {
                 return Err(Error::Damaged);
             }
+            let id = shapes.add(text, number >= own).ok_or(Error::Damaged)?;
             shapes.records[id as usize - 1].variants.store(u16::from_le_bytes([a, b]), Ordering::Relaxed);
             rest = after;
         }
@@ -164,7 +171,7 @@ impl Shapes {
     /// What the table holds and what it could not take.
     pub fn stats(&self) -> Stats {
         Stats {
-            shapes: self.count.load(Ordering::Relaxed) as usize,
+            shapes: self.count(),
             bytes: self.used.load(Ordering::Relaxed),
             generalised: self.generalised.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
@@ -176,6 +183,11 @@ impl Shapes {
     pub(super) fn get(&self, id: u64) -> Option<&Shape> {
         let place = usize::try_from(id.checked_sub(1)?).ok()?;
         self.records.get(place)?.shape.get()
+    }
+
+    /// How many there are.
+    fn count(&self) -> usize {
+        self.own.load(Ordering::Acquire) as usize + self.general.load(Ordering::Acquire) as usize
     }
 
     fn variants(&self, id: u32) -> u16 {
@@ -204,24 +216,26 @@ impl Shapes {
 
     /// Whether the part of the table that shapes with constants may have is taken.
     fn is_nearly_full(&self) -> bool {
-        let (count, used) = (self.count.load(Ordering::Acquire) as usize, self.used.load(Ordering::Acquire));
+        let (count, used) = (self.count(), self.used.load(Ordering::Acquire));
         let (shapes_max, bytes_max) = (self.records.len(), self.bytes_max());
         count >= shapes_max - shapes_max / 4 || used >= bytes_max - bytes_max / 4
     }
 
     /// Adds a shape that is not there; its number, if there is room. Whoever calls it holds `adding`, or has the
     /// table alone.
-    fn add(&self, text: &[u8]) -> Option<u32> {
-        let (count, used) = (self.count.load(Ordering::Relaxed), self.used.load(Ordering::Relaxed));
-        let record = self.records.get(count as usize)?;
+    fn add(&self, text: &[u8], general: bool) -> Option<u32> {
+        let used = self.used.load(Ordering::Relaxed);
         // What is full stays full, even if a smaller shape had room: an object must not get another form later.
-        if text.len() > SHAPE_TEXT_MAX || self.bytes_max() - used < SHAPE_BYTES_MAX {
+        let full = self.count() == self.records.len() || self.bytes_max() - used < SHAPE_BYTES_MAX;
+        if text.len() > SHAPE_TEXT_MAX || full {
             return None;
         }
+        let counter = if general { &self.general } else { &self.own };
+        let count = counter.load(Ordering::Relaxed);
+        let id = if general { self.records.len() as u32 - count } else { count + 1 };
         let shape = Shape::new(text).ok()?;
         let bytes = shape.bytes();
-        record.shape.set(shape).ok()?;
-        let id = count + 1;
+        self.records[id as usize - 1].shape.set(shape).ok()?;
         let (hash, mask) = (hash(text), self.index.len() - 1);
         let mut slot = hash as usize & mask;
         while self.index[slot].load(Ordering::Relaxed) != 0 {
@@ -229,7 +243,7 @@ impl Shapes {
         }
         self.index[slot].store(hash >> 32 << 32 | u64::from(id), Ordering::Release);
         // Behind the index: whoever sees a limit reached also sees all that was added before.
-        self.count.store(id, Ordering::Release);
+        counter.store(count + 1, Ordering::Release);
         self.used.store(used + bytes, Ordering::Release);
         Some(id)
     }
@@ -276,12 +290,12 @@ impl Shapes {
         if specific && let Some(id) = self.find(hash(text), text) {
             return Some((id, false));
         }
-        let id = self.find(general_hash, general).or_else(|| self.add(general))?;
+        let id = self.find(general_hash, general).or_else(|| self.add(general, true))?;
         let variants = self.variants(id);
         if specific
             && variants < VARIANTS_MAX
             && !self.is_nearly_full()
-            && let Some(own) = self.add(text)
+            && let Some(own) = self.add(text, false)
         {
             self.records[id as usize - 1].variants.store(variants + 1, Ordering::Release);
             return Some((own, false));
