@@ -3,7 +3,7 @@
 use rateway::base::Secret;
 use rateway::sim::{Ledger, Options, Server, ServerOptions};
 
-use super::{Gateway, Message, TOKEN, Vhost, Worker, judge, wait_for, wait_until};
+use super::{Gateway, KEYS, Message, TOKEN, Vhost, Worker, judge, wait_for, wait_until};
 
 /// All intents, so that every generated event comes.
 const INTENTS: &str = "53608447";
@@ -17,6 +17,7 @@ pub struct Setup {
     variables: Vec<(String, String)>,
     arguments: Vec<&'static str>,
     worker_queues: bool,
+    keys: Vec<&'static str>,
 }
 
 impl Setup {
@@ -41,7 +42,14 @@ impl Setup {
             variables: Vec::new(),
             arguments: Vec::new(),
             worker_queues: true,
+            keys: KEYS.into(),
         }
+    }
+
+    /// The worker listens to these routing keys too.
+    pub fn keys(mut self, keys: &[&'static str]) -> Setup {
+        self.keys.extend(keys);
+        self
     }
 
     /// The worker declares and binds nothing: what then is in the broker is rateway's.
@@ -79,7 +87,7 @@ impl Setup {
         let sim = Server::start(self.sim.clone()).expect("the stand-in starts");
         let count = if self.worker_queues { self.shards.div_ceil(self.per_cluster) } else { 0 };
         let clusters: Vec<u32> = (1..=count).collect();
-        let worker = Worker::start(&vhost.uri(), None, &clusters);
+        let worker = Worker::start_for(&vhost.uri(), None, &clusters, &self.keys);
         let mut variables: Vec<(String, String)> = [
             ("DISCORD_TOKEN", TOKEN),
             ("INTENTS", INTENTS),

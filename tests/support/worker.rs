@@ -117,11 +117,16 @@ fn python() -> &'static str {
 }
 
 impl Worker {
-    /// Starts a worker with one durable queue per cluster and waits until it listens.
+    /// Starts a worker with one durable queue per cluster, bound to [`KEYS`], and waits until it listens.
     pub fn start(uri: &str, ca: Option<&str>, clusters: &[u32]) -> Worker {
+        Worker::start_for(uri, ca, clusters, KEYS)
+    }
+
+    /// As above, bound to `keys`.
+    pub fn start_for(uri: &str, ca: Option<&str>, clusters: &[u32], keys: &[&str]) -> Worker {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/consumer.py");
         let mut command = Command::new(python());
-        command.arg(script).args(["--keys", &KEYS.join(",")]).env("RATEWAY_WORKER_URI", uri);
+        command.arg(script).args(["--keys", &keys.join(",")]).env("RATEWAY_WORKER_URI", uri);
         if let Some(ca) = ca {
             command.args(["--ca", ca]);
         }
@@ -166,6 +171,11 @@ impl Worker {
     /// Everything received so far, in order.
     pub fn messages(&self) -> Vec<Message> {
         self.seen.lock().messages.clone()
+    }
+
+    /// How many of everything received fit.
+    pub fn count(&self, fits: impl Fn(&Message) -> bool) -> usize {
+        self.seen.lock().messages.iter().filter(|message| fits(message)).count()
     }
 
     /// Those of everything received that fit.
