@@ -178,7 +178,10 @@ fn what_is_worth_least_goes_first() {
     assert_eq!(went[0], "messages");
     assert!(went.contains(&"presences"), "{went:?}");
     assert_eq!(held.count("/evicted/guilds"), 0);
-    assert_eq!(held.ask(Question::GuildChannels(GUILD)).map(|list| list.as_array().map(Vec::len)), Some(Some(49)));
+    assert_eq!(
+        held.ask(Question::GuildChannels(GUILD)).map(|list| list.as_array().map(Vec::len)),
+        Some(Some(49))
+    );
     assert_eq!(held.cache.take_sizing_warning(), None);
 }
 
