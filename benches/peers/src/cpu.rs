@@ -60,11 +60,14 @@ fn load(options: &Options) -> Bench {
     Bench { cache, stream: Stream::new(SEED, guilds), seq, refused: BTreeMap::new() }
 }
 
+/// An event's name, and where its text begins and ends.
+type Span = (&'static str, usize, usize);
+
 /// Events' texts in one piece of memory. One allocation each, freed at the end, would lie among the cache's own, and what
 /// is measured next would pay for sorting them into the allocator's bins.
 struct Texts {
     all: String,
-    spans: Vec<(&'static str, usize, usize)>,
+    spans: Vec<Span>,
 }
 
 impl Bench {
@@ -80,7 +83,7 @@ impl Bench {
     }
 
     /// Nanoseconds for all of them.
-    fn run(&mut self, parser: Parser, texts: &Texts, spans: &[(&'static str, usize, usize)]) -> f64 {
+    fn run(&mut self, parser: Parser, texts: &Texts, spans: &[Span]) -> f64 {
         timed(texts, spans, |name, text| match parser.parse(text) {
             Ok(event) => self.cache.update(&event),
             Err(error) => self.refused.entry(name).or_insert((0, error)).0 += 1,
@@ -105,7 +108,7 @@ impl Bench {
     /// The next events, put together by name. What makes goes before what changes that, and what removes comes last.
     fn by_name(&mut self, parser: Parser, count: usize, figures: &mut Figures) {
         let texts = self.texts(count);
-        let mut groups: BTreeMap<(u8, &'static str), Vec<(&'static str, usize, usize)>> = BTreeMap::new();
+        let mut groups: BTreeMap<(u8, &'static str), Vec<Span>> = BTreeMap::new();
         for &span in &texts.spans {
             let rank = match span.0 {
                 "MESSAGE_CREATE" | "GUILD_MEMBER_ADD" => 0,
@@ -129,11 +132,7 @@ impl Bench {
 
 /// Nanoseconds for `each` with all of the spans. These are copied in small batches right before, untimed: an event that
 /// has just been received and inflated is in the processor's cache.
-fn timed(
-    texts: &Texts,
-    spans: &[(&'static str, usize, usize)],
-    mut each: impl FnMut(&'static str, String),
-) -> f64 {
+fn timed(texts: &Texts, spans: &[Span], mut each: impl FnMut(&'static str, String)) -> f64 {
     let clock = (0..100).map(|_| -cpu_time() + cpu_time()).fold(f64::MAX, f64::min);
     let mut sum = 0.0;
     for batch in spans.chunks(64) {
