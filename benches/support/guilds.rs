@@ -20,6 +20,8 @@ mod presence;
 mod text;
 
 use channels::{CATEGORY, Channel, FORUM, Thread};
+// Not every program needs the events.
+#[allow(unused_imports)]
 pub use events::{MIX, Stream};
 use objects::{Emoji, Member, Role, Voice};
 use text::*;
