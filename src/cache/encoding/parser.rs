@@ -18,7 +18,7 @@ const KEPT_MAX: usize = 4 << 20;
 pub struct Stats {
     /// Texts read.
     pub texts: u64,
-    /// Those of them that simd-json refused and [`Plain`] took: huge numbers, lone surrogates.
+    /// Those of them that simd-json refused though they are JSON: huge numbers, lone surrogates.
     pub plain: u64,
     /// Texts refused: no JSON, too deep or too large.
     pub refused: u64,
