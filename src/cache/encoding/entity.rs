@@ -103,6 +103,11 @@ impl<'a> Field<'a> {
         self.tag == tag::NULL
     }
 
+    /// Whether the value is a list of nothing.
+    pub fn is_empty_array(&self) -> bool {
+        self.tag == tag::ARRAY && self.elements().next().is_none()
+    }
+
     /// The value if it is true or false.
     pub fn as_bool(&self) -> Option<bool> {
         match self.tag {

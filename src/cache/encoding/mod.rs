@@ -39,7 +39,6 @@ mod encode;
 mod entity;
 mod matches;
 mod merge;
-mod more;
 mod parser;
 mod plain;
 mod scalars;

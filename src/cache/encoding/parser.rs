@@ -13,6 +13,19 @@ use super::{DEPTH_MAX, Error, TEXT_MAX};
 /// Nodes and bytes that are kept from one text to the next; what a larger text took is given back.
 const KEPT_MAX: usize = 4 << 20;
 
+/// Texts from here on may not have more values than [`BYTES_PER_VALUE`] allows.
+const DENSE_FROM: usize = 1 << 20;
+/// Discord's bodies have twelve bytes a value and more. With four, the memory for a text stays below ten times its
+/// length; without a limit `[0,0,0,...` would take forty times.
+const BYTES_PER_VALUE: usize = 4;
+
+/// Whether a large text has so many values that reading it would take many times its memory.
+fn is_too_dense(json: &[u8]) -> bool {
+    json.len() >= DENSE_FROM
+        && json.iter().filter(|byte| matches!(byte, b',' | b':' | b'[' | b'{')).count()
+            > json.len() / BYTES_PER_VALUE
+}
+
 /// What a parser has met.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -41,7 +54,7 @@ impl Default for Parser {
 }
 
 impl Parser {
-    /// A parser; its memory grows with the texts it sees, 40 bytes per byte at worst.
+    /// A parser; its memory grows with the texts it sees, ten bytes per byte at worst (forty below 1 MiB).
     pub fn new() -> Parser {
         Parser {
             buffers: Buffers::with_max_depth(0, DEPTH_MAX),
@@ -62,7 +75,7 @@ impl Parser {
     /// # Errors
     /// No JSON, too deep, too large; `f` is then not called.
     pub fn read<R>(&mut self, json: &[u8], f: impl FnOnce(Value<'_>) -> R) -> Result<R, Error> {
-        if json.len() > TEXT_MAX {
+        if json.len() > TEXT_MAX || is_too_dense(json) {
             self.stats.refused += 1;
             return Err(Error::TooLarge);
         }
@@ -96,5 +109,21 @@ impl Parser {
     #[cold]
     fn forget(&mut self) {
         *self = Parser { stats: self.stats, ..Parser::new() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_text_of_tiny_values_is_refused_before_it_takes_memory() {
+        let mut parser = Parser::new();
+        let dense = format!("[{}0]", "0,".repeat(DENSE_FROM));
+        assert_eq!(parser.read(dense.as_bytes(), |_| ()), Err(Error::TooLarge));
+        let usual = format!("[{}0]", "\"761014731138494465\",".repeat(DENSE_FROM / 16));
+        assert_eq!(parser.read(usual.as_bytes(), Value::len), Ok(DENSE_FROM / 16 + 1));
+        let small = format!("[{}0]", "0,".repeat(1_000));
+        assert_eq!(parser.read(small.as_bytes(), Value::len), Ok(1_001));
     }
 }

@@ -111,9 +111,9 @@ impl Shapes {
         (self.records.len() * SHAPE_BYTES).max(3 * SHAPE_BYTES_MAX)
     }
 
-    /// Bytes that more shapes may take.
-    pub(super) fn bytes_left(&self) -> usize {
-        self.bytes_max().saturating_sub(self.used.load(Ordering::Relaxed))
+    /// Bytes it takes when it is full.
+    pub fn memory_bytes_max(&self) -> usize {
+        size_of_val(&*self.index) + size_of_val(&*self.records) + self.bytes_max()
     }
 
     /// Bytes it takes now.

@@ -171,6 +171,13 @@ impl<'a> KeyText<'a> {
         self.0.is(key.as_bytes())
     }
 
+    /// Writes the key in quotes behind what is in `out`.
+    pub fn write(self, out: &mut Vec<u8>) {
+        out.push(b'"');
+        self.0.write(out);
+        out.push(b'"');
+    }
+
     /// The key as an id, as in objects that map ids to things; as [`Value::as_id`].
     pub fn as_id(self) -> Option<u64> {
         digits(self.0.bytes)
@@ -275,6 +282,15 @@ impl<'a> Value<'a> {
     /// Whether it is this string.
     pub fn is_text(self, text: &str) -> bool {
         if let View::String(own) = self.view() { own.is(text.as_bytes()) } else { false }
+    }
+
+    /// Whether both are strings and say the same.
+    pub fn is_same_text(self, other: Value<'_>) -> bool {
+        match (self.view(), other.view()) {
+            (View::String(one), View::String(two)) if two.escaped => one.is_escaped(two.bytes),
+            (View::String(one), View::String(two)) => one.is(two.bytes),
+            _ => false,
+        }
     }
 
     /// How many elements or fields it has.

@@ -30,7 +30,7 @@ impl<'d> EmojiKey<'d> {
     fn is_of(&self, reaction: Value<'_>) -> bool {
         match (self, object(reaction, "emoji").and_then(EmojiKey::of)) {
             (EmojiKey::Id(a), Some(EmojiKey::Id(b))) => *a == b,
-            (EmojiKey::Name(a), Some(EmojiKey::Name(b))) => a.same_text(b),
+            (EmojiKey::Name(a), Some(EmojiKey::Name(b))) => a.is_same_text(b),
             _ => false,
         }
     }
