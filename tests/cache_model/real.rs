@@ -264,6 +264,8 @@ fn run_pressed(seed: u64, events: &[Event]) -> u64 {
     for event in events {
         oracle.apply(event.shard, &event.name, &event.d);
         real.apply(event.shard, &event.name, &event.d);
+        // A user whom nobody refers to any more is answered until he is swept.
+        real.cache.settle(&mut real.scratch);
         let stats = real.ask("Stats", &[]).expect("always there");
         let memory = &stats["memory"];
         // Once a whole guild has gone, what its events said of users and of ids that move between guilds is missing:
