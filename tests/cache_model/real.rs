@@ -289,7 +289,20 @@ fn run_pressed(seed: u64, events: &[Event]) -> u64 {
     let stats = real.ask("Stats", &[]).expect("always there");
     let sum =
         |what: &str| stats[what].as_object().expect("counts").values().filter_map(Value::as_u64).sum::<u64>();
-    sum("evicted") + sum("refused")
+    let gone = sum("evicted") + sum("refused");
+    // What has lost all that it hung on must be gone, whatever was evicted on the way.
+    for guild in (1..=4).map(|k| (k << 22) | k) {
+        let shard = ((guild >> 22) % u64::from(options.shard_count)) as u32;
+        let d = json!({"id": guild.to_string()});
+        oracle.apply(shard, "GUILD_DELETE", &d);
+        real.apply(shard, "GUILD_DELETE", &d);
+    }
+    real.cache.settle(&mut real.scratch);
+    let stats = real.ask("Stats", &[]).expect("always there");
+    for (key, count) in oracle.stats().as_object().expect("counts") {
+        assert!(stats[key].as_u64() <= count.as_u64(), "{key}: {} are left, {count} should be", stats[key]);
+    }
+    gone
 }
 
 fn seeds(default: u64) -> std::ops::Range<u64> {

@@ -216,7 +216,11 @@ impl<'a> Value<'a> {
     /// The field of that name, the last one of several; `None` too when this is no object. `key` is plain ASCII.
     pub fn get(self, key: &str) -> Option<Value<'a>> {
         let Tape::Fast(nodes) = self.tape else {
-            return self.fields().filter(|(name, _)| name.0.bytes == key.as_bytes()).last().map(|(_, value)| value);
+            return self
+                .fields()
+                .filter(|(name, _)| name.0.bytes == key.as_bytes())
+                .last()
+                .map(|(_, value)| value);
         };
         // The same in a loop that looks at nothing else: every event is asked for a dozen fields.
         let Some(&Node::Object { len, .. }) = nodes.get(self.at) else { return None };

@@ -84,6 +84,7 @@ impl Step<'_> {
 
     /// Flags a guild, as a stub if it is new.
     fn mark_unavailable(&mut self, guild: u64) {
+        self.guild = Some(guild);
         match self.p.guild(guild) {
             Some(head) => self.set_unavailable(guild, head, true),
             None => {

@@ -40,18 +40,25 @@ impl Step<'_> {
             let pick = Pick::Without(if left_out.is_empty() { &APART } else { left_out });
             self.strip_before(head, guild, user_id, member);
             if replace || !self.merge(at, member, pick) {
-                match self.put_object(at, |_| {}, member, pick, &[]) {
-                    Stored::Replaced => {}
-                    Stored::Refused => self.forget_member(head.people, user_id),
-                    Stored::New => {
-                        if self.refer(user_id) == Stored::Refused {
-                            self.erase(at.key);
-                        }
-                    }
-                }
+                self.store_member(at, user_id, member, pick);
             }
         }
         self.put_user(user, Merge::Full);
+    }
+
+    fn store_member(&mut self, at: At, user: u64, member: Value<'_>, pick: Pick<'_>) {
+        let known = self.p.tree.contains(at.key);
+        // First the reference: a member that is there has one, also when it goes to make room.
+        if !known && self.refer(user) == Stored::Refused {
+            return;
+        }
+        match (self.put_object(at, |_| {}, member, pick, &[]), known) {
+            (Stored::Replaced, _) | (Stored::New, false) => {}
+            // It went to make room for itself, and its reference with it.
+            (Stored::New, true) => drop(self.erase(at.key)),
+            (Stored::Refused, true) => self.forget_member(at.key.a, user),
+            (Stored::Refused, false) => self.release(user),
+        }
     }
 
     /// Takes a member out, and his user if nothing else refers to him.

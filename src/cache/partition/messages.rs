@@ -199,16 +199,24 @@ impl Step<'_> {
             return self.drop_ring_if_empty(channel);
         }
         // Making room may have taken from this ring, too, or all of it.
-        match self.p.ring(channel).filter(|head| head.ring == ring) {
-            None => drop(self.erase(at.key)),
-            // A full ring has as many after as before.
-            Some(head) if head.messages >= u64::from(self.common.options.message_cache_size) => {
-                let (from, to) = span(keys::MESSAGE, ring);
-                if let Some(oldest) = self.p.tree.first(from, to) {
-                    self.erase(oldest);
+        loop {
+            match self.p.ring(channel).filter(|head| head.ring == ring) {
+                None => drop(self.erase(at.key)),
+                // A full ring has as many after as before.
+                Some(head) if head.messages >= u64::from(self.common.options.message_cache_size) => {
+                    let (from, to) = span(keys::MESSAGE, ring);
+                    if let Some(oldest) = self.p.tree.first(from, to) {
+                        self.erase(oldest);
+                    }
+                }
+                Some(head) => {
+                    let more = RingHead { messages: head.messages + 1, ..head };
+                    if self.put_ring(channel, more).is_none() {
+                        continue;
+                    }
                 }
             }
-            Some(head) => drop(self.put_ring(channel, RingHead { messages: head.messages + 1, ..head })),
+            return;
         }
     }
 
@@ -222,7 +230,11 @@ impl Step<'_> {
         {
             return None;
         }
-        if !self.put_ring(channel, head) {
+        let mut stored = None;
+        while stored.is_none() {
+            stored = self.put_ring(channel, head);
+        }
+        if stored == Some(Stored::Refused) {
             if let Some(number) = number {
                 self.erase(key(keys::RING_OF, number, channel));
             }
@@ -232,16 +244,17 @@ impl Step<'_> {
         Some(head.ring)
     }
 
-    fn put_ring(&mut self, channel: u64, head: RingHead) -> bool {
+    /// Without room for it the ring goes. `None`: room was made, look again.
+    fn put_ring(&mut self, channel: u64, head: RingHead) -> Option<Stored> {
         let mut bytes = std::mem::take(&mut self.tools.text);
         bytes.clear();
         head.put(&mut bytes);
-        let stored = self.put(id_key(keys::RING, channel), &bytes);
+        let stored = self.try_put(id_key(keys::RING, channel), &bytes);
         self.tools.text = bytes;
-        if stored == Stored::Refused {
+        if stored == Some(Stored::Refused) {
             self.drop_ring(channel);
         }
-        stored != Stored::Refused
+        stored
     }
 
     /// Drops up to `count` of a channel's messages with the smallest ids; how many they were.

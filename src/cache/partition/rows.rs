@@ -193,27 +193,35 @@ impl Step<'_> {
 
     /// Puts a value under its key, after making room if need be.
     pub(super) fn put(&mut self, key: Key, value: &[u8]) -> Stored {
+        loop {
+            if let Some(stored) = self.try_put(key, value) {
+                return stored;
+            }
+        }
+    }
+
+    /// The same, but `None` when room was made: that may have changed what the value was made from, so it is to be
+    /// made again. For rows that count what comes and goes elsewhere: a user's references, a ring's messages.
+    pub(super) fn try_put(&mut self, key: Key, value: &[u8]) -> Option<Stored> {
         let most = (self.common.region_bytes() / ENTITY_SHARE).min(VALUE_BYTES_MAX);
         if value.len() <= most {
-            loop {
-                match self.p.tree.put(key, value) {
-                    Ok(replaced) => {
-                        self.p.memo.forget(key.kind);
-                        self.rounds = 0;
-                        if !replaced && let Some(kind) = kind_of(key.kind) {
-                            self.p.counts.add(kind, 1);
-                        }
-                        return if replaced { Stored::Replaced } else { Stored::New };
+            match self.p.tree.put(key, value) {
+                Ok(replaced) => {
+                    self.p.memo.forget(key.kind);
+                    self.rounds = 0;
+                    if !replaced && let Some(kind) = kind_of(key.kind) {
+                        self.p.counts.add(kind, 1);
                     }
-                    Err(_) if self.relieve(key.kind) => {}
-                    Err(_) => break,
+                    return Some(if replaced { Stored::Replaced } else { Stored::New });
                 }
+                Err(_) if self.relieve(key.kind) => return None,
+                Err(_) => {}
             }
         }
         if let Some(kind) = kind_of(key.kind) {
             self.common.totals.refuse(kind);
         }
-        Stored::Refused
+        Some(Stored::Refused)
     }
 
     /// Takes a row out.
@@ -237,43 +245,66 @@ impl Step<'_> {
         kept: &[&str],
     ) -> Stored {
         let mut value = std::mem::take(&mut self.tools.value);
+        let encoded = self.encode_object(at, head, object, pick, kept, &mut value);
+        let stored = if encoded { self.put(at.key, &value) } else { Stored::Refused };
+        self.tools.value = value;
+        stored
+    }
+
+    /// What [`Step::put_object`] puts, into `value`; false if it cannot be encoded.
+    pub(super) fn encode_object(
+        &mut self,
+        at: At,
+        head: impl FnOnce(&mut Vec<u8>),
+        object: Value<'_>,
+        pick: Pick<'_>,
+        kept: &[&str],
+        value: &mut Vec<u8>,
+    ) -> bool {
         value.clear();
-        head(&mut value);
+        head(value);
         let (tools, shapes) = (&mut *self.tools, &self.common.shapes);
         let old = if kept.is_empty() { None } else { self.p.tree.get(at.key, &mut tools.old) };
         let encoded = match old {
             Some(old) => {
                 let bytes = &old[head_len(at.key.kind, old)..];
                 let old = Entity { bytes, context: at.context(), shapes };
-                tools.encoder.encode_keeping(object, pick, old, kept, at.context(), shapes, &mut value)
+                tools.encoder.encode_keeping(object, pick, old, kept, at.context(), shapes, value)
             }
-            None => tools.encoder.encode(object, pick, at.context(), shapes, &mut value),
+            None => tools.encoder.encode(object, pick, at.context(), shapes, value),
         };
-        let stored = if encoded.is_ok() { self.put(at.key, &value) } else { Stored::Refused };
-        self.tools.value = value;
-        stored
+        encoded.is_ok()
     }
 
     /// Writes the picked fields of `patch` over the object under a key; false, and nothing made, when there is none.
     /// What grows and does not fit goes.
     pub(super) fn merge(&mut self, at: At, patch: Value<'_>, pick: Pick<'_>) -> bool {
+        loop {
+            if let Some(merged) = self.try_merge(at, patch, pick) {
+                return merged;
+            }
+        }
+    }
+
+    /// `None`: room was made, look again.
+    fn try_merge(&mut self, at: At, patch: Value<'_>, pick: Pick<'_>) -> Option<bool> {
         let (tools, shapes) = (&mut *self.tools, &self.common.shapes);
-        let Some(old) = self.p.tree.get(at.key, &mut tools.old) else { return false };
+        let Some(old) = self.p.tree.get(at.key, &mut tools.old) else { return Some(false) };
         let (head, bytes) = old.split_at(head_len(at.key.kind, old));
         if bytes.is_empty() {
-            return false;
+            return Some(false);
         }
         let entity = Entity { bytes, context: at.context(), shapes };
         if tools.encoder.matches(entity, patch, pick) {
-            return true;
+            return Some(true);
         }
         let mut value = std::mem::take(&mut tools.value);
         value.clear();
         value.extend_from_slice(head);
         let merged = tools.encoder.merge(entity, patch, pick, &mut value);
-        self.replace(at, &value, merged.is_ok());
+        let replaced = self.replace(at, &value, merged.is_ok());
         self.tools.value = value;
-        true
+        replaced.then_some(true)
     }
 
     /// As [`Step::merge`], with the text of an object that was written here.
@@ -294,8 +325,11 @@ impl Step<'_> {
         value.extend_from_slice(head);
         let entity = Entity { bytes, context: at.context(), shapes };
         let done = tools.encoder.without(entity, names, &mut value);
-        self.replace(at, &value, done.is_ok());
+        let replaced = self.replace(at, &value, done.is_ok());
         self.tools.value = value;
+        if !replaced {
+            self.remove_fields(at, names);
+        }
     }
 
     /// Takes the elements that are this id out of the object's list; whether there were any.
@@ -308,26 +342,22 @@ impl Step<'_> {
         value.extend_from_slice(head);
         let entity = Entity { bytes, context: at.context(), shapes };
         let changed = tools.encoder.without_element(entity, name, id, &mut value) == Ok(true);
-        if changed {
-            self.replace(at, &value, true);
-        }
+        let replaced = !changed || self.replace(at, &value, true);
         self.tools.value = value;
-        changed
+        if replaced { changed } else { self.remove_element(at, name, id) }
     }
 
-    /// Puts a changed value in place of an old one. Where there is no memory for it the entity goes: what is out of
-    /// date is worse than what is not there.
-    fn replace(&mut self, at: At, value: &[u8], sound: bool) {
-        if !sound {
-            // The old value cannot be read, or the new one is too large for an entity.
-            return self.drop_row(at);
+    /// Puts a changed value in place of an old one; false when room was made, and the value is to be made again. Where
+    /// there is no memory for it the entity goes: what is out of date is worse than what is not there.
+    fn replace(&mut self, at: At, value: &[u8], sound: bool) -> bool {
+        // If not sound: the old value cannot be read, or the new one is too large for an entity.
+        let stored = if sound { self.try_put(at.key, value) } else { Some(Stored::Refused) };
+        match stored {
+            None => return false,
+            Some(Stored::Replaced | Stored::New) => {}
+            Some(Stored::Refused) => self.drop_row(at),
         }
-        match self.put(at.key, value) {
-            Stored::Replaced => {}
-            Stored::Refused => self.drop_row(at),
-            // It was evicted to make room for itself.
-            Stored::New => drop(self.erase(at.key)),
-        }
+        true
     }
 
     /// Takes a row out with all that hangs on it.

@@ -64,6 +64,14 @@ impl Step<'_> {
     }
 
     fn change_references(&mut self, user: u64, by: i64) -> Stored {
+        loop {
+            if let Some(stored) = self.try_change_references(user, by) {
+                return stored;
+            }
+        }
+    }
+
+    fn try_change_references(&mut self, user: u64, by: i64) -> Option<Stored> {
         let key = id_key(keys::USER, user);
         let mut value = std::mem::take(&mut self.tools.value);
         value.clear();
@@ -79,11 +87,11 @@ impl Step<'_> {
             if known {
                 self.count_user(user, false);
             }
-            Stored::Replaced
+            Some(Stored::Replaced)
         } else if after == before {
-            Stored::Replaced
+            Some(Stored::Replaced)
         } else {
-            self.put(key, &value)
+            self.try_put(key, &value)
         };
         self.tools.value = value;
         stored
@@ -112,10 +120,7 @@ impl Step<'_> {
                 }
                 let pick = Pick::Without(&["member"]);
                 if !self.merge(At::new(keys::USER, 0, user_id, 0), user, pick) {
-                    let (references, known) = self.p.references(user_id);
-                    if references > 0 && !known {
-                        self.first_object(user_id, references, user, pick);
-                    }
+                    while !self.first_object(user_id, user, pick) {}
                 }
             }
             Merge::Presence => {
@@ -143,14 +148,23 @@ impl Step<'_> {
         }
     }
 
-    fn first_object(&mut self, user_id: u64, references: u64, user: Value<'_>, pick: Pick<'_>) {
-        let at = At::new(keys::USER, 0, user_id, 0);
-        match self.put_object(at, |out| put_number(out, references), user, pick, &[]) {
-            Stored::Replaced => self.count_user(user_id, true),
-            // The references went while room was made.
-            Stored::New => drop(self.erase(at.key)),
-            Stored::Refused => {}
+    /// Keeps what is said of a user for the first time, if somebody refers to him.
+    /// False: room was made, look again.
+    fn first_object(&mut self, user_id: u64, user: Value<'_>, pick: Pick<'_>) -> bool {
+        let (references, known) = self.p.references(user_id);
+        if references == 0 || known {
+            return true;
         }
+        let at = At::new(keys::USER, 0, user_id, 0);
+        let mut value = std::mem::take(&mut self.tools.value);
+        let head = |out: &mut Vec<u8>| put_number(out, references);
+        let encoded = self.encode_object(at, head, user, pick, &[], &mut value);
+        let stored = if encoded { self.try_put(at.key, &value) } else { Some(Stored::Refused) };
+        self.tools.value = value;
+        if stored == Some(Stored::Replaced) {
+            self.count_user(user_id, true);
+        }
+        stored.is_some()
     }
 
     /// Forgets what is known of a user, but not that he is referred to.
