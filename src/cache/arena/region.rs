@@ -44,6 +44,11 @@ pub const NO_PAGE: PageId = 0x00ff_ffff;
 /// The most pages a region may have: what 24 bits can name (128 GiB).
 pub const PAGES_MAX: usize = NO_PAGE as usize;
 
+/// What the system's advice is given in.
+const SYSTEM_PAGE_BYTES: usize = 4096;
+/// Smaller blocks have no room for a large page.
+const HUGE_FROM: usize = 8 << 20;
+
 /// Where pages begin inside the block: a cache line.
 const ALIGN: usize = 64;
 
@@ -128,6 +133,13 @@ impl Region {
         let skip = block.as_ptr().align_offset(ALIGN).min(ALIGN);
         // SAFETY: `skip <= ALIGN`, and the block is `ALIGN` bytes longer than its pages.
         let base = unsafe { block.add(skip) };
+        // Every lookup goes to another page: with large pages of the system's most of them find their translation at
+        // hand. Where it has none, nothing changes.
+        let from = block.as_ptr().align_offset(SYSTEM_PAGE_BYTES);
+        if let Some(length) = layout.size().checked_sub(from).filter(|length| *length >= HUGE_FROM) {
+            // SAFETY: the range lies in our block, and the advice does not change what is read from it.
+            unsafe { libc::madvise(block.as_ptr().add(from).cast(), length, libc::MADV_HUGEPAGE) };
+        }
         let page_count = page_count as u32;
         let below = |page: u32| if page + 1 < page_count { page + 1 } else { NO_PAGE };
         Ok(Arc::new(Region {

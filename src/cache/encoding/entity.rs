@@ -28,6 +28,19 @@ pub fn id_payload(id: u64) -> Option<[u8; 8]> {
     (id >> 56 != 0).then(|| id.to_le_bytes())
 }
 
+/// Writes an unsigned number over another one in its place; false, and nothing written, when it takes more or fewer bytes.
+pub fn overwrite_number(place: &mut [u8], value: u64) -> bool {
+    let bytes = (u64::BITS - value.leading_zeros()).div_ceil(7).max(1) as usize;
+    let fits = bytes == place.len();
+    if fits {
+        for (at, byte) in place.iter_mut().enumerate() {
+            let more = if at + 1 < bytes { 0x80 } else { 0 };
+            *byte = (value >> (7 * at)) as u8 & 0x7f | more;
+        }
+    }
+    fits
+}
+
 impl<'a> Entity<'a> {
     /// Writes it as JSON text behind what is in `out`.
     ///
@@ -72,6 +85,14 @@ impl<'a> Entity<'a> {
         let field = fields.seek(key).ok()??;
         let end = self.bytes.len() - fields.from.0.len();
         (field.tag == tag::ID).then(|| end - 8..end)
+    }
+
+    /// Where the bytes of the unsigned number `key` are, if it has any of its own; [`overwrite_number`] writes another.
+    pub fn number_place(self, key: &str) -> Option<Range<usize>> {
+        let mut fields = self.fields().ok()?;
+        let field = fields.seek(key).ok()??;
+        let end = self.bytes.len() - fields.from.0.len();
+        (field.tag == tag::UINT && !field.payload.is_empty()).then(|| end - field.payload.len()..end)
     }
 }
 

@@ -53,7 +53,7 @@ mod words;
 use std::fmt;
 
 pub use encode::{Encoder, Stats as EncoderStats};
-pub use entity::{Entity, Field, Fields, id_payload};
+pub use entity::{Entity, Field, Fields, id_payload, overwrite_number};
 pub use parser::{Parser, Stats as ParserStats};
 pub use shapes::{SHAPES_DEFAULT, Shapes, Stats as ShapeStats};
 pub use value::{KeyText, Pick, Value};

@@ -1,10 +1,10 @@
 //! What a guild owns by id: roles, emojis, stickers, sounds, stage instances, scheduled events, integrations.
 
-use crate::cache::encoding::{Pick, Value};
+use crate::cache::encoding::{Entity, Pick, Value, overwrite_number};
 
 use super::events::{id, maybe_list, objects};
 use super::keys::{self, at_row, id_key, key, put_number};
-use super::rows::{At, Stored, kind_of};
+use super::rows::{At, Stored, head_len, kind_of};
 use super::{Partition, Step};
 
 /// Ids taken out of a row at a time.
@@ -178,12 +178,25 @@ impl Step<'_> {
         Some(())
     }
 
+    /// The same for one counter by writing over it; false, and nothing done, when that cannot be.
+    fn count_in_place(&mut self, at: At, (name, by): (&str, i64)) -> bool {
+        let Some(old) = self.u64_of(at, name) else { return false };
+        let Some(value) = self.p.tree.get_mut(at.key) else { return false };
+        let (_, bytes) = value.split_at_mut(head_len(at.key.kind, value));
+        let (context, shapes) = (at.context(), &self.common.shapes);
+        let place = Entity { bytes, context, shapes }.number_place(name);
+        place.is_some_and(|place| overwrite_number(&mut bytes[place], old.saturating_add_signed(by)))
+    }
+
     /// Adds to counters of an object that are unsigned integers; they stay between 0 and the largest one.
     pub(super) fn count(&mut self, at: At, counters: &[(&str, i64)]) {
         let mut text = std::mem::take(&mut self.tools.text);
         text.clear();
         text.push(b'{');
         for (name, by) in counters {
+            if self.count_in_place(at, (name, *by)) {
+                continue;
+            }
             if let Some(old) = self.u64_of(at, name) {
                 use std::io::Write;
                 let comma = if text.len() > 1 { "," } else { "" };

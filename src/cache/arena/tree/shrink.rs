@@ -10,7 +10,7 @@ use super::{Path, Tree};
 use crate::cache::arena::region::{NO_PAGE, PAGE_BYTES, PageId};
 
 /// A leaf looks for leaves to join with when its bytes fall below a multiple of this.
-const STEP_BYTES: usize = PAGE_BYTES / 16;
+const STEP_BYTES: usize = PAGE_BYTES / 8;
 /// A node with fewer children looks for nodes to join with.
 const CHILDREN_FEW: usize = CHILDREN_MAX / 2;
 

@@ -13,9 +13,9 @@ use crate::cache::arena::Full;
 use crate::cache::arena::region::{NO_PAGE, PAGE_BYTES, PageId};
 
 /// Room that leaves should have after they were dealt out, so that it is not done again at once.
-pub(super) const SLACK_BYTES: usize = PAGE_BYTES / 64;
+pub(super) const SLACK_BYTES: usize = PAGE_BYTES / 16;
 /// How full leaves may be that were joined, for the same reason.
-pub(super) const JOINED_MAX: usize = PAGE_BYTES / 16 * 15;
+pub(super) const JOINED_MAX: usize = PAGE_BYTES / 8 * 7;
 
 /// What leaves are dealt out for.
 #[derive(Clone, Copy, PartialEq, Eq)]

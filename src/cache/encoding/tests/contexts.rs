@@ -1,6 +1,7 @@
 //! Ids that the place of an entity says, and parts of it.
 
 use super::*;
+use crate::cache::encoding::overwrite_number;
 
 const OWN: u64 = 761_014_731_138_494_465;
 const PARENT: u64 = 41_771_983_423_143_937;
@@ -81,6 +82,29 @@ fn a_pick_takes_fields_of_the_object_alone() {
     // What is no object has no fields to pick.
     let bytes = bench.try_encode(b"[1,2]", Pick::Only(&["id"]), NOBODY).unwrap();
     assert_eq!(bench.text(&bytes, NOBODY), b"[1,2]");
+}
+
+#[test]
+fn a_number_is_written_over_in_place_if_it_takes_as_many_bytes() {
+    let mut bench = Bench::new(64);
+    let json = |count: u64| format!(r#"{{"a":"text","count":{count},"list":[1,2],"z":0.5}}"#);
+    for (old, new, fits) in [
+        (1, 127, true),
+        (127, 128, false),
+        (128, 16_383, true),
+        (16_384, 16_383, false),
+        (300, 200, true),
+        (1 << 63, u64::MAX, true),
+    ] {
+        let mut bytes = bench.encode(json(old).as_bytes(), NOBODY);
+        let place = bench.entity(&bytes, NOBODY).number_place("count").expect("a number");
+        assert_eq!(overwrite_number(&mut bytes[place], new), fits, "{old} -> {new}");
+        let now = if fits { new } else { old };
+        assert_eq!(read(&bench.text(&bytes, NOBODY)), read(json(now).as_bytes()));
+    }
+    let bytes = bench.encode(json(5).as_bytes(), NOBODY);
+    let entity = bench.entity(&bytes, NOBODY);
+    assert!(entity.number_place("a").is_none() && entity.number_place("list").is_none());
 }
 
 #[test]
