@@ -88,11 +88,11 @@ impl Step<'_> {
         match self.p.guild(guild) {
             Some(head) => self.set_unavailable(guild, head, true),
             None => {
-                let mut parser = std::mem::take(&mut self.tools.parser);
+                let mut parser = self.tools.lend_parser();
                 let text = format!("{{\"id\":\"{guild}\"}}");
                 // This is JSON.
                 let _ = parser.read(text.as_bytes(), |stub| self.new_guild(guild, true, stub));
-                self.tools.parser = parser;
+                self.tools.parser = Some(parser);
             }
         }
     }

@@ -111,7 +111,7 @@ impl Step<'_> {
         text.extend_from_slice(b"\"recipients\":[");
         author.into_iter().for_each(|author| author.write(&mut text));
         text.extend_from_slice(b"]}");
-        let mut parser = std::mem::take(&mut self.tools.parser);
+        let mut parser = self.tools.lend_parser();
         // What is written here is JSON.
         let _ = parser.read(&text, |stub| {
             if known {
@@ -121,7 +121,7 @@ impl Step<'_> {
                 self.put_channel(None, stub, &[]);
             }
         });
-        self.tools.parser = parser;
+        self.tools.parser = Some(parser);
         self.tools.text = text;
     }
 

@@ -129,8 +129,8 @@ impl Partition {
 #[derive(Default)]
 pub struct Tools {
     pub encoder: Encoder,
-    /// For texts of our own; the event's stands in another.
-    pub parser: Parser,
+    /// For texts of our own; the event's stands in another. None while it is lent.
+    parser: Option<Parser>,
     /// The value being made.
     value: Vec<u8>,
     /// A stored value of several pieces.
@@ -138,6 +138,13 @@ pub struct Tools {
     text: Vec<u8>,
     patch: Vec<u8>,
     ids: Vec<u64>,
+}
+
+impl Tools {
+    /// The parser, to be given back.
+    fn lend_parser(&mut self) -> Parser {
+        self.parser.take().unwrap_or_default()
+    }
 }
 
 /// One event on its way into a partition. A handler answers `None` if the body does not fit, before it has changed

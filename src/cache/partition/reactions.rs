@@ -143,9 +143,9 @@ impl Step<'_> {
         let mut patch = std::mem::take(&mut self.tools.patch);
         patch.clear();
         let changed = if found == Some(true) {
-            let mut parser = std::mem::take(&mut self.tools.parser);
+            let mut parser = self.tools.lend_parser();
             let changed = parser.read(&old, |value| write(Some(value), &mut patch));
-            self.tools.parser = parser;
+            self.tools.parser = Some(parser);
             changed == Ok(true)
         } else {
             write(None, &mut patch)

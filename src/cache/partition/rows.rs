@@ -309,10 +309,10 @@ impl Step<'_> {
 
     /// As [`Step::merge`], with the text of an object that was written here.
     pub(super) fn merge_text(&mut self, at: At, text: &[u8]) {
-        let mut parser = std::mem::take(&mut self.tools.parser);
+        let mut parser = self.tools.lend_parser();
         // What is written here is JSON; if it were not, nothing would change.
         let _ = parser.read(text, |patch| self.merge(at, patch, Pick::All));
-        self.tools.parser = parser;
+        self.tools.parser = Some(parser);
     }
 
     /// Takes fields away from the object under a key.
