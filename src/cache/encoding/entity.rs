@@ -89,10 +89,11 @@ impl<'a> Entity<'a> {
 
     /// Where the bytes of the unsigned number `key` are, if it has any of its own; [`overwrite_number`] writes another.
     pub fn number_place(self, key: &str) -> Option<Range<usize>> {
-        let mut fields = self.fields().ok()?;
-        let field = fields.seek(key).ok()??;
-        let end = self.bytes.len() - fields.from.0.len();
-        (field.tag == tag::UINT && !field.payload.is_empty()).then(|| end - field.payload.len()..end)
+        let field = self.field(key).ok()??;
+        // A number that the shape has as a constant lies elsewhere.
+        let own = field.tag == tag::UINT && self.bytes.as_ptr_range().contains(&field.payload.as_ptr());
+        let start = field.payload.as_ptr().addr().wrapping_sub(self.bytes.as_ptr().addr());
+        own.then(|| start..start + field.payload.len())
     }
 }
 

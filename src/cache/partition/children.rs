@@ -3,7 +3,7 @@
 use crate::cache::encoding::{Entity, Pick, Value, overwrite_number};
 
 use super::events::{id, maybe_list, objects};
-use super::keys::{self, at_row, id_key, key, put_number};
+use super::keys::{self, Short, at_row, id_key, key};
 use super::rows::{At, Stored, head_len, kind_of};
 use super::{Partition, Step};
 
@@ -60,16 +60,11 @@ impl Step<'_> {
 
     /// Says under which number an id is found. Without room for that what it finds goes again.
     pub(super) fn put_place(&mut self, row: u8, id: u64, number: u64, of: At) {
-        let mut place = Vec::new();
-        std::mem::swap(&mut place, &mut self.tools.text);
-        place.clear();
-        put_number(&mut place, number);
-        match self.put(id_key(row, id), &place) {
+        match self.put(id_key(row, id), Short::number(number).as_slice()) {
             Stored::New => self.common.directory.add(row, id, self.p.index),
             Stored::Replaced => {}
             Stored::Refused => drop(self.erase(of.key)),
         }
-        self.tools.text = place;
     }
 
     pub(super) fn drop_child(&mut self, row: u8, guild: u64, child: u64) {

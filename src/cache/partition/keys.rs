@@ -79,8 +79,47 @@ pub const fn span(row: u8, a: u64) -> (Key, Key) {
     (key(row, a, 0), key(row, a, u64::MAX))
 }
 
+/// Where the bytes of a head go.
+pub trait Sink {
+    fn push(&mut self, byte: u8);
+}
+
+impl Sink for Vec<u8> {
+    fn push(&mut self, byte: u8) {
+        Vec::push(self, byte);
+    }
+}
+
+/// A value of nothing but a head, on the stack: three numbers at most.
+#[derive(Default)]
+pub struct Short {
+    bytes: [u8; 32],
+    len: usize,
+}
+
+impl Short {
+    /// A number that is a row's whole value.
+    pub fn number(number: u64) -> Short {
+        let mut short = Short::default();
+        put_number(&mut short, number);
+        short
+    }
+
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+impl Sink for Short {
+    fn push(&mut self, byte: u8) {
+        // Three numbers of ten bytes fit.
+        self.bytes[self.len] = byte;
+        self.len += 1;
+    }
+}
+
 /// Appends a number of up to 64 bits in 7 bits a byte, low ones first.
-pub fn put_number(out: &mut Vec<u8>, mut number: u64) {
+pub fn put_number(out: &mut impl Sink, mut number: u64) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
         number >>= 7;
@@ -144,10 +183,12 @@ pub struct RingHead {
 }
 
 impl RingHead {
-    pub fn put(self, out: &mut Vec<u8>) {
-        put_number(out, self.ring);
-        put_number(out, self.messages);
-        put_number(out, self.number.map_or(0, |number| number + 1));
+    pub fn short(self) -> Short {
+        let mut out = Short::default();
+        put_number(&mut out, self.ring);
+        put_number(&mut out, self.messages);
+        put_number(&mut out, self.number.map_or(0, |number| number + 1));
+        out
     }
 
     pub fn take(mut from: &[u8]) -> RingHead {
@@ -179,9 +220,7 @@ mod tests {
         guild.put(&mut out);
         assert_eq!(GuildHead::take(&mut out.as_slice()), guild);
         for ring in [ring, RingHead { number: None, ..ring }] {
-            let mut out = Vec::new();
-            ring.put(&mut out);
-            assert_eq!(RingHead::take(&out), ring);
+            assert_eq!(RingHead::take(ring.short().as_slice()), ring);
         }
     }
 

@@ -246,11 +246,7 @@ impl Step<'_> {
 
     /// Without room for it the ring goes. `None`: room was made, look again.
     fn put_ring(&mut self, channel: u64, head: RingHead) -> Option<Stored> {
-        let mut bytes = std::mem::take(&mut self.tools.text);
-        bytes.clear();
-        head.put(&mut bytes);
-        let stored = self.try_put(id_key(keys::RING, channel), &bytes);
-        self.tools.text = bytes;
+        let stored = self.try_put(id_key(keys::RING, channel), head.short().as_slice());
         if stored == Some(Stored::Refused) {
             self.drop_ring(channel);
         }

@@ -4,7 +4,7 @@ use crate::cache::encoding::{Entity, Pick, Value};
 use crate::cache::kind::Kind;
 
 use super::events::id;
-use super::keys::{self, id_key, put_number, take_number};
+use super::keys::{self, Short, id_key, put_number, take_number};
 use super::rows::{At, Stored, head_len};
 use super::{Partition, Step};
 
@@ -73,26 +73,36 @@ impl Step<'_> {
 
     fn try_change_references(&mut self, user: u64, by: i64) -> Option<Stored> {
         let key = id_key(keys::USER, user);
-        let mut value = std::mem::take(&mut self.tools.value);
-        value.clear();
-        let old = self.p.tree.get(key, &mut self.tools.old);
-        let mut object: &[u8] = old.unwrap_or_default();
+        let old = self.p.tree.get(key, &mut self.tools.old).unwrap_or_default();
+        let mut object = old;
         let before = take_number(&mut object);
-        let after = before.saturating_add_signed(by);
-        put_number(&mut value, after);
-        value.extend_from_slice(object);
+        let head = old.len() - object.len();
         let known = !object.is_empty();
-        let stored = if after == 0 {
+        let after = before.saturating_add_signed(by);
+        if after == 0 {
             self.erase(key);
             if known {
                 self.count_user(user, false);
             }
-            Some(Stored::Replaced)
-        } else if after == before {
-            Some(Stored::Replaced)
-        } else {
-            self.try_put(key, &value)
-        };
+            return Some(Stored::Replaced);
+        }
+        let short = Short::number(after);
+        // Nearly always the number is as long as it was and is written over.
+        if short.as_slice().len() == head
+            && let Some(value) = self.p.tree.get_mut(key)
+        {
+            value[..head].copy_from_slice(short.as_slice());
+            return Some(Stored::Replaced);
+        }
+        if !known {
+            return self.try_put(key, short.as_slice());
+        }
+        let mut value = std::mem::take(&mut self.tools.value);
+        value.clear();
+        value.extend_from_slice(short.as_slice());
+        let old = self.p.tree.get(key, &mut self.tools.old).unwrap_or_default();
+        value.extend_from_slice(old.get(head..).unwrap_or_default());
+        let stored = self.try_put(key, &value);
         self.tools.value = value;
         stored
     }

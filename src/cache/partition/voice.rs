@@ -5,7 +5,7 @@ use crate::cache::kind::Kind;
 
 use super::children::SOME;
 use super::events::{id, maybe_id, object};
-use super::keys::{self, GuildHead, key, put_number, span, take_u64};
+use super::keys::{self, GuildHead, Short, key, span, take_u64};
 use super::rows::{At, Stored};
 use super::{Partition, Step};
 
@@ -88,17 +88,13 @@ impl Step<'_> {
             // A user is in a channel once.
             self.drop_voice_state(elsewhere, user);
         }
-        let mut bytes = std::mem::take(&mut self.tools.text);
-        bytes.clear();
-        put_number(&mut bytes, number);
-        match self.put(key(keys::VOICE_IN, channel, user), &bytes) {
+        match self.put(key(keys::VOICE_IN, channel, user), Short::number(number).as_slice()) {
             Stored::New if self.p.is_alone_in_voice(channel) => {
                 self.common.directory.add(keys::VOICE_IN, channel, self.p.index);
             }
             Stored::New | Stored::Replaced => {}
             Stored::Refused => drop(self.erase(at.key)),
         }
-        self.tools.text = bytes;
     }
 
     /// A user is in a channel no more.

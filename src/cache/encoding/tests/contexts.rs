@@ -102,6 +102,9 @@ fn a_number_is_written_over_in_place_if_it_takes_as_many_bytes() {
         let now = if fits { new } else { old };
         assert_eq!(read(&bench.text(&bytes, NOBODY)), read(json(now).as_bytes()));
     }
+    // Nothing stands in the shape as a constant, which is not to be written over.
+    let bytes = bench.encode(json(0).as_bytes(), NOBODY);
+    assert!(bench.entity(&bytes, NOBODY).number_place("count").is_none());
     let bytes = bench.encode(json(5).as_bytes(), NOBODY);
     let entity = bench.entity(&bytes, NOBODY);
     assert!(entity.number_place("a").is_none() && entity.number_place("list").is_none());
