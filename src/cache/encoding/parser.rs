@@ -10,8 +10,10 @@ use super::plain::Plain;
 use super::value::{Tape, Value};
 use super::{DEPTH_MAX, Error, TEXT_MAX};
 
-/// Nodes and bytes that are kept from one text to the next; what a larger text took is given back.
-const KEPT_MAX: usize = 4 << 20;
+/// Bytes of text that memory is kept for from one text to the next; what a larger one took is given back.
+const KEPT_BYTES: usize = 2 << 20;
+/// The same for nodes, of 24 bytes each.
+const KEPT_NODES: usize = 1 << 18;
 
 /// Texts from here on may not have more values than [`BYTES_PER_VALUE`] allows.
 const DENSE_FROM: usize = 1 << 20;
@@ -99,7 +101,7 @@ impl Parser {
             Ok(_) => self.stats.texts += 1,
             Err(_) => self.stats.refused += 1,
         }
-        if self.tape.0.capacity() > KEPT_MAX || self.padded.capacity() > KEPT_MAX {
+        if self.tape.0.capacity() > KEPT_NODES || self.padded.capacity() > KEPT_BYTES {
             self.forget();
         }
         done
