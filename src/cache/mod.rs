@@ -130,6 +130,9 @@ impl Cache {
         let (Some(event), Some(partition)) = (Event::from_name(event), self.partitions.get(partition)) else {
             return Applied::Done;
         };
+        if !event.matters(&self.common.options) {
+            return Applied::Done;
+        }
         let Scratch { parser, tools } = scratch;
         let fits = parser.read(d, |d| {
             let mut partition = partition.lock();

@@ -202,7 +202,10 @@ fn run(seed: u64, events: &[Event]) {
     let (mut oracle, mut real) = (Oracle::new(options.clone()), Real::new(&options, 4 << 20));
     for event in events {
         let right = oracle.apply(event.shard, &event.name, &event.d);
-        assert_eq!(real.apply(event.shard, &event.name, &event.d), right, "{} was taken", event.name);
+        let taken = real.apply(event.shard, &event.name, &event.d);
+        // What can change nothing of what is held is not read, and so not refused.
+        let read = options.message_cache_size > 0 && options.kinds.len() == KINDS.len();
+        assert!(taken == right || (taken && !read), "{}: {taken}, expected {right}", event.name);
         compare(&oracle, &mut real);
     }
     if seed.is_multiple_of(16) {

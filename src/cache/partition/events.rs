@@ -1,6 +1,8 @@
 //! The table of events: which handler takes which, in the order of events.md.
 
+use crate::cache::common::Holding;
 use crate::cache::encoding::Value;
+use crate::cache::kind::Kind;
 
 use super::{Step, keys};
 
@@ -82,6 +84,31 @@ events! {
     GuildSoundboardSoundsUpdate "GUILD_SOUNDBOARD_SOUNDS_UPDATE"
     SoundboardSounds "SOUNDBOARD_SOUNDS"
     InteractionCreate "INTERACTION_CREATE"
+}
+
+impl Event {
+    /// Whether the event can change anything that is held: if not, its body need not be read.
+    pub fn matters(self, holding: &Holding) -> bool {
+        let any = |kinds: &[Kind]| kinds.iter().any(|kind| holding.kinds.contains(*kind));
+        let messages = holding.message_cache_size > 0 && any(&[Kind::Message]);
+        match self {
+            Event::PresenceUpdate => any(&[Kind::Presence, Kind::User, Kind::Member]),
+            Event::TypingStart | Event::InteractionCreate => any(&[Kind::Member, Kind::User]),
+            Event::VoiceStateUpdate => any(&[Kind::VoiceState, Kind::Member, Kind::User]),
+            Event::MessageCreate => {
+                let channels = [Kind::Channel, Kind::Thread, Kind::PrivateChannel];
+                messages || any(&channels) || any(&[Kind::Member, Kind::User])
+            }
+            Event::MessageUpdate | Event::MessageReactionAdd => messages || any(&[Kind::Member, Kind::User]),
+            Event::MessageDelete | Event::MessageDeleteBulk => messages || any(&[Kind::Thread]),
+            Event::MessageReactionRemove
+            | Event::MessageReactionRemoveAll
+            | Event::MessageReactionRemoveEmoji
+            | Event::MessagePollVoteAdd
+            | Event::MessagePollVoteRemove => messages,
+            _ => true,
+        }
+    }
 }
 
 impl Step<'_> {
