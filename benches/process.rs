@@ -3,7 +3,7 @@
 //! zlib window per connection as Discord sends it; rateway publishes to a broker that discards.
 //!
 //!     cargo bench --bench process -- [--seconds 5] [--rounds 3] [--shards 8] [--rate EVENTS_PER_SECOND]
-//!                                    [--compression zlib] [--threads 1]
+//!                                    [--compression zlib] [--threads 1] [--cache false]
 //!
 //! Rounds of both are interleaved. Without arguments (under `cargo test`, say) nothing runs.
 
@@ -27,6 +27,7 @@ struct Arguments {
     rate: Option<u64>,
     compression: String,
     threads: usize,
+    cache: bool,
 }
 
 fn main() {
@@ -34,8 +35,15 @@ fn main() {
     if arguments.peek().map(String::as_str) == Some("--floor") {
         return floor(&arguments.skip(1).collect::<Vec<_>>());
     }
-    let mut options =
-        Arguments { seconds: 5, rounds: 3, shards: 8, rate: None, compression: "zlib".into(), threads: 1 };
+    let mut options = Arguments {
+        seconds: 5,
+        rounds: 3,
+        shards: 8,
+        rate: None,
+        compression: "zlib".into(),
+        threads: 1,
+        cache: false,
+    };
     if std::env::args().any(|argument| argument == "--test") {
         println!("process: measured by `cargo bench --bench process` only");
         return;
@@ -50,6 +58,7 @@ fn main() {
             "--rate" => options.rate = Some(number()),
             "--threads" => options.threads = number() as usize,
             "--compression" => options.compression = value,
+            "--cache" => options.cache = value == "true",
             _ => panic!("unknown argument {name}"),
         }
     }
@@ -166,6 +175,7 @@ fn run_rateway(options: &Arguments, sim: &str) -> Sample {
         ("THREADS", options.threads.to_string()),
         ("SHARD_COUNT", options.shards.to_string()),
         ("COMPRESSION", options.compression.clone()),
+        ("CACHE_ENABLED", options.cache.to_string()),
         ("LOG_LEVEL", "error".to_owned()),
     ]);
     let process = Process(command.stdout(Stdio::null()).spawn().expect("rateway starts"));
