@@ -85,7 +85,9 @@ pub(super) fn find(text: &[u8]) -> Option<u8> {
     let mut candidates = *BY_LENGTH.get(text.len())?;
     while candidates != 0 {
         let at = candidates.trailing_zeros();
-        if WORDS[at as usize].as_bytes() == text {
+        // Most candidates differ in their first byte, which is cheaper to see than the whole.
+        let word = WORDS[at as usize].as_bytes();
+        if word.first() == text.first() && word == text {
             return Some(at as u8);
         }
         candidates &= candidates - 1;
