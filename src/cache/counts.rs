@@ -9,7 +9,7 @@ use super::kind::{KINDS, Kind};
 pub struct Counts {
     held: [u64; KINDS.len()],
     unavailable: u64,
-    thread_members: u64,
+    waste: u64,
 }
 
 impl Counts {
@@ -24,9 +24,9 @@ impl Counts {
         self.held[kind as usize]
     }
 
-    /// Counts members of threads.
-    pub fn add_thread_members(&mut self, by: i64) {
-        self.thread_members = self.thread_members.saturating_add_signed(by);
+    /// How many rows wait to be swept, or stand for many that do.
+    pub fn set_waste(&mut self, waste: u64) {
+        self.waste = waste;
     }
 
     /// A guild's flag changed.
@@ -40,7 +40,7 @@ impl Counts {
 pub struct Totals {
     held: [AtomicI64; KINDS.len()],
     unavailable: AtomicI64,
-    thread_members: AtomicI64,
+    waste: AtomicI64,
     evicted: [AtomicU64; KINDS.len()],
     refused: [AtomicU64; KINDS.len()],
     /// Events whose body did not fit.
@@ -64,7 +64,7 @@ impl Totals {
         }
         let difference = |now: u64, told: u64| now.wrapping_sub(told) as i64;
         self.unavailable.fetch_add(difference(now.unavailable, told.unavailable), Ordering::Relaxed);
-        self.thread_members.fetch_add(difference(now.thread_members, told.thread_members), Ordering::Relaxed);
+        self.waste.fetch_add(difference(now.waste, told.waste), Ordering::Relaxed);
         *told = *now;
     }
 
@@ -73,9 +73,9 @@ impl Totals {
         self.held[kind as usize].load(Ordering::Relaxed).max(0) as u64
     }
 
-    /// Members of threads.
-    pub fn thread_members(&self) -> u64 {
-        self.thread_members.load(Ordering::Relaxed).max(0) as u64
+    /// Whether any partition has something to be swept.
+    pub fn has_waste(&self) -> bool {
+        self.waste.load(Ordering::Relaxed) > 0
     }
 
     /// Guilds that are flagged.

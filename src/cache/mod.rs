@@ -22,7 +22,9 @@ mod partition;
 pub mod question;
 mod stats;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -50,9 +52,11 @@ pub struct Options {
     pub seed: [u64; 2],
 }
 
-/// The part of the memory that the directory has when there is more than one shard: 4 bytes for each 64 of the rest,
-/// which is less than any entity that is found by its own id has.
-const DIRECTORY_SHARE: usize = 16;
+/// The part of the memory that the directory has when there is more than one shard: an entry for each 44 bytes of the
+/// rest. Guilds without members take 69 bytes for each entity that is found by its own id, those with members 110.
+const DIRECTORY_SHARE: usize = 12;
+/// How long a question waits for an event that is being applied where the answer is.
+const LOCK_WAIT: Duration = Duration::from_micros(100);
 /// Memory per shape; large caches get the default number of shapes.
 const BYTES_PER_SHAPE: usize = 8 * 1024;
 const SHAPES_MIN: usize = 64;
@@ -71,6 +75,8 @@ pub enum Applied {
     Done,
     /// Its body is not what Discord documents; nothing was changed.
     Misfit,
+    /// A bug in here broke the change off: what the partition holds is forgotten with its next event.
+    Broken,
 }
 
 /// What became of a question.
@@ -133,6 +139,20 @@ impl Cache {
         if !event.matters(&self.common.options) {
             return Applied::Done;
         }
+        let applied = catch_unwind(AssertUnwindSafe(|| self.apply_to(partition, event, d, scratch)));
+        applied.unwrap_or_else(|_| {
+            *scratch = Scratch::default();
+            Applied::Broken
+        })
+    }
+
+    fn apply_to(
+        &self,
+        partition: &Mutex<Partition>,
+        event: Event,
+        d: &[u8],
+        scratch: &mut Scratch,
+    ) -> Applied {
         let Scratch { parser, tools } = scratch;
         let fits = parser.read(d, |d| {
             let mut partition = partition.lock();
@@ -190,7 +210,8 @@ impl Cache {
         out: &mut Vec<u8>,
     ) -> Answer {
         let Some(partition) = self.partitions.get(partition) else { return Answer::Missing };
-        let Some(partition) = partition.try_lock() else { return Answer::Busy };
+        // Nearly every event is applied in less than that; the thread that asks has others to serve.
+        let Some(partition) = partition.try_lock_for(LOCK_WAIT) else { return Answer::Busy };
         if partition.is_broken() {
             return Answer::Missing;
         }
@@ -201,22 +222,27 @@ impl Cache {
         }
     }
 
-    /// Asks those partitions that may know; the first of several answers, by shard.
+    /// Asks those partitions that may know; the first of several answers. Shard 0 comes last: of users it may know just
+    /// what private messages say.
     fn ask_by_id(&self, question: Question, scratch: &mut Scratch, out: &mut Vec<u8>) -> Answer {
         if self.partitions.len() == 1 {
             return self.ask_one(0, question, scratch, out);
         }
+        let mut answered = Answer::Missing;
         for (row, id) in partition::directory_rows(question) {
             let candidates = self.common.directory.candidates(row, id);
             let all = if candidates.everybody { self.partitions.len() } else { 0 };
-            for partition in candidates.shards().iter().copied().map(usize::from).chain(0..all) {
+            for partition in candidates.shards().iter().rev().copied().map(usize::from).chain((0..all).rev())
+            {
                 match self.ask_one(partition, question, scratch, out) {
                     Answer::Missing => {}
+                    // Another one may know it as well.
+                    Answer::Busy => answered = Answer::Busy,
                     answer => return answer,
                 }
             }
         }
-        Answer::Missing
+        answered
     }
 
     /// A warning for the operator, if guilds had to go: how much memory would have been enough, as far as one can

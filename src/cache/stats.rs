@@ -40,7 +40,6 @@ fn write_stats(common: &Common, out: &mut Vec<u8>) -> std::io::Result<()> {
     for (name, kind) in NAMES {
         write!(out, "\"{name}\":{},", totals.held(kind))?;
     }
-    write!(out, "\"thread_members\":{},", totals.thread_members())?;
     write!(out, "\"unavailable_guilds\":{}", totals.unavailable())?;
     let gone: [(&str, &dyn Fn(Kind) -> u64); 2] =
         [("evicted", &|kind| totals.evicted(kind)), ("refused", &|kind| totals.refused(kind))];

@@ -278,7 +278,14 @@ impl ShardTask {
                             if let (Some(event), Some(cache)) = (published, &self.options.cache)
                                 && let Some(partition) = self.partition
                             {
-                                cache.apply(partition, event.name, event.d, &mut scratch.cache);
+                                let applied = cache.apply(partition, event.name, event.d, &mut scratch.cache);
+                                if applied == cache::Applied::Broken {
+                                    log::error!(
+                                        shard = self.shard.shard_id();
+                                        "a bug in rateway broke what the cache holds of this shard; it is forgotten \
+                                         and comes back with the shard's next session"
+                                    );
+                                }
                             }
                             self.drain();
                             if self.gap.is_some() && self.shard.state() == State::Active {

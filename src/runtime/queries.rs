@@ -4,6 +4,7 @@
 //! applied just where the answer is (for microseconds, or milliseconds with a large guild), or the worker's broker does
 //! not read what it was answered. At most `prefetch` deliveries wait, as the broker sends no more.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use crate::amqp::Delivery;
@@ -41,8 +42,8 @@ impl Home {
             }
             let Some(delivery) = cluster.deliveries.pop_front() else { return false };
             if let Some(delivery) = self.delivery(reactor, index, delivery) {
-                self.clusters[index].deliveries.push_front(delivery);
-                return true;
+                // Others need not wait with it.
+                self.clusters[index].deliveries.push_back(delivery);
             }
         }
         self.clusters[index].has_work()
@@ -60,7 +61,17 @@ impl Home {
         let mut body = std::mem::take(&mut self.queries.body);
         body.clear();
         let answer = match &self.shared.cache {
-            Some(cache) => cache.ask(query.question, &mut self.queries.scratch, &mut body),
+            Some(cache) => {
+                let scratch = &mut self.queries.scratch;
+                // A bug in there costs this answer, and no worker the reader.
+                let asked = catch_unwind(AssertUnwindSafe(|| cache.ask(query.question, scratch, &mut body)));
+                asked.unwrap_or_else(|_| {
+                    log::error!("a bug in rateway broke the answer to {:?}", query.question);
+                    self.queries.scratch = Scratch::default();
+                    body.clear();
+                    Answer::Missing
+                })
+            }
             None => Answer::Missing,
         };
         let found = match answer {

@@ -167,6 +167,7 @@ impl Step<'_> {
         let stale: Vec<u64> = self.p.guilds.keys().copied().filter(|guild| !listed.contains(guild)).collect();
         stale.into_iter().for_each(|guild| self.drop_guild(guild));
         listed.into_iter().for_each(|guild| self.mark_unavailable(guild));
+        self.p.rings.clear();
         self.refer(me, Reference::Own);
         if let Some(old) = self.p.me.replace(me).filter(|old| *old != me) {
             self.release(old, Reference::Own);

@@ -32,7 +32,8 @@
 //! 10. GUILD_UPDATE merges by key (so that undocumented keys of GUILD_CREATE stay) and changes none of the keys that
 //!    only GUILD_CREATE has. A set whose list is absent stays.
 //! 11. member_count: +1 on GUILD_MEMBER_ADD of a member not cached, -1 on every REMOVE, never below 0, never made up.
-//! 12. READY needs `user.id` and `guilds`. Private channels and their messages stay. A guild that is not listed goes.
+//! 12. READY needs `user.id` and `guilds`. Private channels stay, all messages go: nobody says what was edited or deleted
+//!     meanwhile. A guild that is not listed goes.
 //!
 //! Channels
 //! 13. A channel is private if no guild is named and its type is 1 or 3; without a guild and of another type it is

@@ -175,6 +175,11 @@ impl Region {
         }
     }
 
+    /// Pages that nobody has, while others work.
+    pub fn free_pages(&self) -> u32 {
+        self.page_count.saturating_sub(self.used.load(Ordering::Relaxed))
+    }
+
     /// Whole pages in it.
     pub fn page_count(&self) -> u32 {
         self.page_count

@@ -29,6 +29,9 @@ pub(super) struct PatchKey {
     pub used: bool,
 }
 
+/// Fields that a patch may have: they are looked through for each of the old ones. Discord's largest, a guild, has 60.
+const PATCH_FIELDS_MAX: usize = 1_000;
+
 /// What keys are told apart by at first; the same for a key that is escaped if that changes nothing.
 #[inline]
 fn mark(key: &[u8]) -> u8 {
@@ -40,6 +43,9 @@ impl PatchKeys {
     /// Takes the fields of the object at `at` that `pick` takes.
     pub fn fill<'v, S: Source<'v>>(&mut self, from: S, at: usize, pick: Pick<'_>) -> Result<(), Error> {
         let View::Object { len, .. } = from.view(at) else { return Err(Error::NotAnObject) };
+        if len > PATCH_FIELDS_MAX {
+            return Err(Error::TooLarge);
+        }
         self.keys.clear();
         self.marks = [0; 4];
         self.next = 0;

@@ -163,20 +163,18 @@ impl Reader<'_> {
         let at = self.p.member_at(head, guild, user);
         let bytes = self.p.tree.get(at.key, &mut self.tools.old)?;
         let entity = Entity { bytes, context: at.context(), shapes: &self.common.shapes };
-        let mut deleted = self.p.deleted_roles(head.people);
-        match deleted.next() {
-            None => entity.write(out).ok()?,
-            Some(role) => {
-                let mut value = bytes.to_vec();
-                for role in std::iter::once(role).chain(deleted) {
-                    let entity = Entity { bytes: &value, ..entity };
-                    let mut without = Vec::new();
-                    if self.tools.encoder.without_element(entity, "roles", role, &mut without) == Ok(true) {
-                        value = without;
-                    }
+        if self.p.is_being_deleted(head.people, entity) {
+            let mut value = bytes.to_vec();
+            for role in self.p.deleted_roles(head.people) {
+                let entity = Entity { bytes: &value, ..entity };
+                let mut without = Vec::new();
+                if self.tools.encoder.without_element(entity, "roles", role, &mut without) == Ok(true) {
+                    value = without;
                 }
-                Entity { bytes: &value, ..entity }.write(out).ok()?;
             }
+            Entity { bytes: &value, ..entity }.write(out).ok()?;
+        } else {
+            entity.write(out).ok()?;
         }
         stamp(out, guild);
         reopen(out);

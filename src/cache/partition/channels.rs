@@ -89,6 +89,7 @@ impl Step<'_> {
 
     fn store_channel(&mut self, place: Place, channel: u64, d: Value<'_>, kept: &[&str]) {
         let at = place.at(channel);
+        self.channel = Some(channel);
         let before = if place == Place::Private { self.recipients(channel) } else { Vec::new() };
         let parent = if place.is_thread() { self.id_of(at, "parent_id") } else { None };
         let stored = self.put_object(at, |_| {}, d, Pick::Without(&["guild_id", "newly_created"]), kept);
@@ -137,11 +138,20 @@ impl Step<'_> {
     /// Refers to the users that a private channel has now and releases those `before`, which are in order.
     pub(super) fn refer_to_recipients(&mut self, channel: u64, d: Value<'_>, before: &[u64]) {
         let after = self.recipients(channel);
-        for user in after.iter().filter(|user| before.binary_search(user).is_err()) {
-            self.refer(*user);
+        let new = || after.iter().filter(|user| before.binary_search(user).is_err());
+        let taken = new().take_while(|user| self.refer(**user) != Stored::Refused).count();
+        let refused = taken < new().count();
+        if refused {
+            // Without all its recipients the channel goes, with the references that it had.
+            self.erase(id_key(keys::PRIVATE, channel));
+            self.common.directory.remove(keys::CHANNEL_AT, channel, self.p.index);
+            new().take(taken).for_each(|user| self.release(*user));
         }
-        for user in before.iter().filter(|user| after.binary_search(user).is_err()) {
+        for user in before.iter().filter(|user| refused || after.binary_search(user).is_err()) {
             self.release(*user);
+        }
+        if refused {
+            return;
         }
         let users = d.get("recipients").filter(|users| users.is_array());
         objects(users).for_each(|user| self.put_user(user, Merge::Full));
@@ -197,7 +207,6 @@ impl Step<'_> {
     /// A channel of any sort with its messages, and no more.
     pub(super) fn drop_thread(&mut self, channel: u64) {
         self.drop_ring(channel);
-        self.drop_thread_members(channel);
         match self.p.place(channel) {
             None => {}
             Some(Place::Private) => {
@@ -250,14 +259,6 @@ impl Step<'_> {
             }
         }
         self.tools.ids = listed;
-        // What is left of threads begins anew: nobody says who has left them meanwhile.
-        let (mut some, mut from) = ([0; SOME], Some(0));
-        while let Some(next) = from {
-            let found = self.p.some_ids(keys::THREAD, head.number, next, &mut some);
-            let count = found.len();
-            from = found.last().and_then(|last| last.checked_add(1));
-            some[..count].iter().for_each(|thread| self.drop_thread_members(*thread));
-        }
         both().for_each(|channel| self.put_channel(Some(guild), channel, &[]));
     }
 

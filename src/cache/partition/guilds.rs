@@ -70,9 +70,14 @@ impl Step<'_> {
             self.mark_unavailable(*guild);
         }
         self.tools.ids = listed;
-        let before = self.p.me.replace(me);
-        if before != Some(me) {
-            self.refer(me);
+        // Nobody will say what was edited and deleted in the meantime.
+        self.drop_rings();
+        self.p.me = Some(me);
+        if self.p.own_reference != Some(me) {
+            let before = self.p.own_reference.take();
+            if self.refer(me) != Stored::Refused {
+                self.p.own_reference = Some(me);
+            }
             if let Some(before) = before {
                 self.release(before);
             }
@@ -114,9 +119,11 @@ impl Step<'_> {
         let mut rest = old;
         let before = GuildHead::take(&mut rest);
         value.extend_from_slice(rest);
-        self.p.counts.flag_unavailable(before.unavailable, head.unavailable);
-        if self.put(key, &value) == Stored::Refused {
-            self.drop_guild(guild);
+        match self.put(key, &value) {
+            Stored::Replaced => self.p.counts.flag_unavailable(before.unavailable, head.unavailable),
+            Stored::Refused => self.drop_guild(guild),
+            // It went while room was made.
+            Stored::New => drop(self.erase(key)),
         }
         self.tools.value = value;
     }

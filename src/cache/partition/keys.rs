@@ -7,8 +7,6 @@
 //! CHANNEL_AT   0, channel        number << 1 | is thread
 //! PRIVATE      0, channel        object
 //! THREAD_OF    parent, thread    nothing
-//! THREAD_USER  thread, user      object
-//! USER_THREAD  user, thread      nothing
 //! ROLE ...     number, id        object                       one row each for what a guild owns by id
 //! ROLE_AT ...  0, id             number
 //! MEMBER       people, user      object without its user
@@ -54,8 +52,6 @@ pub const RING_OF: u8 = 28;
 pub const MESSAGE: u8 = 29;
 pub const DOOMED: u8 = 30;
 pub const STRIP: u8 = 31;
-pub const THREAD_USER: u8 = 32;
-pub const USER_THREAD: u8 = 33;
 
 /// The row that finds the number for an id of `row` (ROLE to INTEGRATION): 15 to 21.
 pub const fn at_row(row: u8) -> u8 {

@@ -38,10 +38,10 @@ impl Step<'_> {
         {
             let at = self.p.member_at(head, guild, user_id);
             let pick = Pick::Without(if left_out.is_empty() { &APART } else { left_out });
-            self.strip_before(head, guild, user_id, member);
             if replace || !self.merge(at, member, pick) {
                 self.store_member(at, user_id, member, pick);
             }
+            self.strip_member(head, guild, user_id);
         }
         self.put_user(user, Merge::Full);
     }
@@ -73,7 +73,6 @@ impl Step<'_> {
         let Some(head) = self.p.guild(guild) else { return };
         self.erase(key(keys::PRESENCE, head.people, user));
         self.drop_voice_state(head.number, user);
-        self.leave_threads(guild, user);
         self.forget_member(head.people, user);
     }
 
@@ -172,8 +171,8 @@ impl Step<'_> {
         };
         for (user, member) in each("members").filter(|(_, member)| member.is_object()) {
             let Some(user) = user.as_id() else { continue };
-            self.strip_before(head, guild, user, member);
             self.merge(self.p.member_at(head, guild, user), member, Pick::Without(&APART_IN_INTERACTION));
+            self.strip_member(head, guild, user);
         }
         Some(())
     }

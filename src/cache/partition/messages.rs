@@ -6,6 +6,7 @@ use crate::cache::encoding::{Entity, Pick, Value, id_payload};
 use crate::cache::kind::Kind;
 
 use super::channels::Place;
+use super::children::SOME;
 use super::events::{id, maybe_id, maybe_list, object, objects};
 use super::keys::{self, RingHead, id_key, key, span};
 use super::rows::{At, Stored};
@@ -268,7 +269,7 @@ impl Step<'_> {
         if messages == 0 || dropped < count {
             self.drop_ring(channel);
         } else {
-            self.put_ring(channel, RingHead { messages, ..head });
+            while self.put_ring(channel, RingHead { messages, ..head }).is_none() {}
         }
         dropped
     }
@@ -300,6 +301,18 @@ impl Step<'_> {
         self.doom(keys::MESSAGE, head.ring);
     }
 
+    /// Forgets all messages.
+    pub(super) fn drop_rings(&mut self) {
+        let mut some = [0; SOME];
+        loop {
+            let count = self.p.some_ids(keys::RING, 0, 0, &mut some).len();
+            if count == 0 {
+                return;
+            }
+            some[..count].iter().for_each(|channel| self.drop_ring(*channel));
+        }
+    }
+
     /// Takes one message out.
     pub(super) fn drop_message(&mut self, channel: u64, message: u64) {
         let Some(head) = self.p.ring(channel) else { return };
@@ -307,7 +320,7 @@ impl Step<'_> {
             if head.messages <= 1 {
                 self.drop_ring(channel);
             } else {
-                self.put_ring(channel, RingHead { messages: head.messages - 1, ..head });
+                while self.put_ring(channel, RingHead { messages: head.messages - 1, ..head }).is_none() {}
             }
         }
     }

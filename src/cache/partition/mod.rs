@@ -51,6 +51,8 @@ pub struct Partition {
     tree: Tree,
     /// The bot's own user, since READY.
     me: Option<u64>,
+    /// The user that is kept for being the bot's own.
+    own_reference: Option<u64>,
     /// The last number given to a guild, its people or a ring.
     last_number: u64,
     counts: Counts,
@@ -73,6 +75,7 @@ impl Partition {
             index,
             tree: Tree::new(region),
             me: None,
+            own_reference: None,
             last_number: 0,
             counts: Counts::default(),
             told: Counts::default(),
@@ -115,6 +118,7 @@ impl Partition {
 
     /// Tells the totals what has changed.
     fn tell(&mut self, common: &Common) {
+        self.counts.set_waste(self.doomed + self.strips);
         common.totals.change(&mut self.told, &self.counts);
     }
 
@@ -157,6 +161,8 @@ pub struct Step<'a> {
     pub tools: &'a mut Tools,
     /// The guild that the event is about: not to be evicted for its own sake.
     guild: Option<u64>,
+    /// The private channel that is being put: not to be evicted for its recipients' sake.
+    channel: Option<u64>,
     /// Whether room is being made.
     relieving: bool,
     /// How often room was made for this event.
@@ -171,6 +177,6 @@ impl<'a> Step<'a> {
         p: &'a mut Partition,
         tools: &'a mut Tools,
     ) -> Step<'a> {
-        Step { common, all, p, tools, guild: None, relieving: false, rounds: 0 }
+        Step { common, all, p, tools, guild: None, channel: None, relieving: false, rounds: 0 }
     }
 }

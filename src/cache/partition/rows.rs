@@ -204,7 +204,11 @@ impl Step<'_> {
     /// made again. For rows that count what comes and goes elsewhere: a user's references, a ring's messages.
     pub(super) fn try_put(&mut self, key: Key, value: &[u8]) -> Option<Stored> {
         let most = (self.common.region_bytes() / ENTITY_SHARE).min(VALUE_BYTES_MAX);
-        if value.len() <= most {
+        if value.len() <= most && self.is_short(key.kind) && !self.relieving {
+            if self.relieve(key.kind) {
+                return None;
+            }
+        } else if value.len() <= most {
             match self.p.tree.put(key, value) {
                 Ok(replaced) => {
                     self.p.memo.forget(key.kind);
@@ -218,7 +222,8 @@ impl Step<'_> {
                 Err(_) => {}
             }
         }
-        if let Some(kind) = kind_of(key.kind) {
+        let messages = matches!(key.kind, keys::RING | keys::RING_OF).then_some(Kind::Message);
+        if let Some(kind) = kind_of(key.kind).or(messages) {
             self.common.totals.refuse(kind);
         }
         Some(Stored::Refused)
@@ -355,6 +360,8 @@ impl Step<'_> {
         match stored {
             None => return false,
             Some(Stored::Replaced | Stored::New) => {}
+            // A guild out of date is better than no guild.
+            Some(Stored::Refused) if at.key.kind == keys::GUILD => {}
             Some(Stored::Refused) => self.drop_row(at),
         }
         true

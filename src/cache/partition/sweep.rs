@@ -5,12 +5,15 @@
 //! cannot be reached any more, except that a user known by nothing else is answered until he is swept; a deleted role
 //! is left out of answers until it is out of the members.
 
-use crate::cache::encoding::Value;
+use crate::cache::encoding::{Entity, Value};
 
 use super::events::id;
 use super::keys::{self, GuildHead, key, span, take_u64};
 use super::rows::{At, Stored};
 use super::{Partition, Step};
+
+/// Roles that one member may lose at a time; Discord has 250 in a guild.
+const STRIPPED_MAX: usize = 256;
 
 /// Entries swept with each event: more than an event brings, so that what waits gets less, and some 50 us of work.
 pub const ENTRIES_PER_STEP: usize = 64;
@@ -19,6 +22,16 @@ impl Partition {
     /// Whether something waits to be swept.
     pub fn has_waste(&self) -> bool {
         self.doomed + self.strips > 0
+    }
+
+    /// Whether a member has a role that was deleted.
+    pub(super) fn is_being_deleted(&self, people: u64, member: Entity<'_>) -> bool {
+        if self.strips == 0 {
+            return false;
+        }
+        let Ok(Some(roles)) = member.field("roles") else { return false };
+        let mut ids = roles.elements().filter_map(|role| role.as_id());
+        ids.any(|role| self.tree.contains(key(keys::STRIP, people, role)))
     }
 
     /// Roles that were deleted, but are not yet out of all members of these people.
@@ -198,20 +211,20 @@ impl Step<'_> {
         self.end_strip(people, role);
     }
 
-    /// Before a member is written over: what it has of deleted roles goes, and what the new body brings of them (an
-    /// odd one) ends their deletion.
-    pub(super) fn strip_before(&mut self, head: GuildHead, guild: u64, user: u64, member: Value<'_>) {
+    /// After a member was written: what it was or is said to have of roles that are being deleted goes, as the sweep may
+    /// have passed it already.
+    pub(super) fn strip_member(&mut self, head: GuildHead, guild: u64, user: u64) {
         if self.p.strips == 0 {
             return;
         }
-        let roles: Vec<u64> = self.p.deleted_roles(head.people).collect();
-        for role in roles {
-            let listed = member.get("roles").into_iter().flat_map(Value::elements);
-            if listed.filter_map(Value::as_id).any(|listed| listed == role) {
-                self.finish_strip(guild, role);
-            } else {
-                self.remove_element(self.p.member_at(head, guild, user), "roles", role);
-            }
+        let at = self.p.member_at(head, guild, user);
+        for _ in 0..STRIPPED_MAX {
+            let deleted = self.p.field_of(self.common, at, "roles", |roles| {
+                let mut ids = roles.elements().filter_map(|role| role.as_id());
+                ids.find(|role| self.p.tree.contains(key(keys::STRIP, head.people, *role)))
+            });
+            let Some(Some(role)) = deleted else { return };
+            self.remove_element(at, "roles", role);
         }
     }
 

@@ -1,12 +1,11 @@
-//! Threads and their members; the bot's own membership stands in the thread's object, too.
+//! Threads. Of thread members only the bot's own is kept, in the thread's object: no question asks for others.
 
 use crate::cache::encoding::{Pick, Value};
 
 use super::channels::{KEPT, Place};
 use super::children::SOME;
 use super::events::{id, is_true, maybe_id, maybe_list, object, objects};
-use super::keys::{self, key};
-use super::rows::{At, Stored};
+use super::keys;
 use super::{Partition, Step};
 
 /// A channel whose threads are posts: forum, media.
@@ -148,7 +147,6 @@ impl Step<'_> {
         }
         for member in objects(added) {
             let Some(user) = id(member, "user_id") else { continue };
-            self.put_thread_member(guild, thread, user, member);
             if self.p.me == Some(user) {
                 self.set_own_member(guild, thread, member, d.get("id"));
             }
@@ -164,7 +162,6 @@ impl Step<'_> {
         }
         for user in removed.into_iter().flat_map(Value::elements).filter_map(Value::as_id) {
             let Some(place) = self.p.thread(guild, thread) else { break };
-            self.drop_thread_member(thread, user);
             if self.p.me == Some(user) {
                 let at = place.at(thread);
                 self.remove_fields(at, &["member"]);
@@ -174,56 +171,5 @@ impl Step<'_> {
             }
         }
         Some(())
-    }
-
-    fn put_thread_member(&mut self, guild: u64, thread: u64, user: u64, member: Value<'_>) {
-        if self.p.thread(guild, thread).is_none() {
-            return;
-        }
-        let at = At::new(keys::THREAD_USER, thread, user, thread);
-        match self.put_object(at, |_| {}, member, Pick::Without(&["member", "presence"]), &[]) {
-            Stored::Replaced => {}
-            Stored::Refused => self.drop_thread_member(thread, user),
-            Stored::New => {
-                self.p.counts.add_thread_members(1);
-                if self.put(key(keys::USER_THREAD, user, thread), &[]) == Stored::Refused {
-                    self.drop_thread_member(thread, user);
-                }
-            }
-        }
-    }
-
-    fn drop_thread_member(&mut self, thread: u64, user: u64) {
-        if self.erase(key(keys::THREAD_USER, thread, user)) {
-            self.p.counts.add_thread_members(-1);
-        }
-        self.erase(key(keys::USER_THREAD, user, thread));
-    }
-
-    /// All members of a thread.
-    pub(super) fn drop_thread_members(&mut self, thread: u64) {
-        let mut some = [0; SOME];
-        loop {
-            let count = self.p.some_ids(keys::THREAD_USER, thread, 0, &mut some).len();
-            if count == 0 {
-                return;
-            }
-            some[..count].iter().for_each(|user| self.drop_thread_member(thread, *user));
-        }
-    }
-
-    /// A user leaves all threads of a guild.
-    pub(super) fn leave_threads(&mut self, guild: u64, user: u64) {
-        let (mut some, mut from) = ([0; SOME], Some(0));
-        while let Some(next) = from {
-            let found = self.p.some_ids(keys::USER_THREAD, user, next, &mut some);
-            let count = found.len();
-            from = found.last().and_then(|last| last.checked_add(1));
-            for thread in &some[..count] {
-                if self.p.place(*thread).is_none_or(|place| place.guild() == Some(guild)) {
-                    self.drop_thread_member(*thread, user);
-                }
-            }
-        }
     }
 }

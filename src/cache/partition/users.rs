@@ -104,6 +104,11 @@ impl Step<'_> {
         value.extend_from_slice(old.get(head..).unwrap_or_default());
         let stored = self.try_put(key, &value);
         self.tools.value = value;
+        if stored == Some(Stored::Refused) && by < 0 {
+            // The count has to be right; the object is what there is no room for.
+            self.forget_object(user);
+            return None;
+        }
         stored
     }
 
@@ -188,8 +193,10 @@ impl Step<'_> {
         let mut value = std::mem::take(&mut self.tools.value);
         value.clear();
         value.extend_from_slice(&old[..head]);
-        // A shorter value needs no room.
-        self.put(key, &value);
+        // A shorter value needs no room, unless the long one was in pieces.
+        if self.put(key, &value) == Stored::Refused {
+            self.erase(key);
+        }
         self.tools.value = value;
         self.count_user(user, false);
     }
