@@ -325,6 +325,7 @@ fn many_threads_at_once() {
         assert!(asker.join().expect("no panic") > 0, "nothing was ever found");
     });
     let mut held = held;
+    assert_eq!(held.cache.audit(), Vec::<String>::new());
     assert_eq!(held.count("/broken"), 0);
     let usage = held.stats()["memory"].clone();
     assert!(usage["peak_bytes"].as_u64() <= usage["capacity_bytes"].as_u64());

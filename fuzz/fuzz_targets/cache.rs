@@ -64,6 +64,7 @@ fuzz_target!(|bytes: &[u8]| {
         readable &= serde_json::from_slice::<Value>(payload).is_ok();
         apply(&cache, &mut scratch, payload);
     }
+    assert_eq!(cache.audit(), Vec::<String>::new());
     cache.settle(&mut scratch);
     let text = String::from_utf8_lossy(bytes);
     let numbers = text.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse::<u64>().ok());

@@ -29,6 +29,11 @@ impl Counts {
         self.waste = waste;
     }
 
+    /// Guilds that are flagged.
+    pub fn unavailable(&self) -> u64 {
+        self.unavailable
+    }
+
     /// A guild's flag changed.
     pub fn flag_unavailable(&mut self, before: bool, after: bool) {
         self.unavailable = self.unavailable + u64::from(after) - u64::from(before);

@@ -251,6 +251,21 @@ impl Cache {
         stats::sizing_warning(&self.common)
     }
 
+    /// What does not agree within the cache, in words; slow, for tests. Nothing may be applied meanwhile.
+    pub fn audit(&self) -> Vec<String> {
+        let (mut faults, mut listed) = (Vec::new(), 0);
+        for (index, partition) in self.partitions.iter().enumerate() {
+            let (found, count) = partition.lock().audit(&self.common);
+            faults.extend(found.into_iter().map(|fault| format!("partition {index}: {fault}")));
+            listed += count;
+        }
+        let usage = self.common.directory.usage();
+        if usage.used + usage.overflowed != listed {
+            faults.push(format!("the directory has {usage:?}, and there are {listed}"));
+        }
+        faults
+    }
+
     /// Entities held.
     pub fn held(&self, kind: Kind) -> u64 {
         self.common.totals.held(kind)

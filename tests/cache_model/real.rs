@@ -53,6 +53,11 @@ impl Real {
         Real::new(options, beside + pages * PAGE_BYTES)
     }
 
+    fn audit(&self) {
+        let faults = self.cache.audit();
+        assert!(faults.is_empty(), "{}", faults.join("; "));
+    }
+
     pub fn apply(&mut self, shard: u32, event: &str, d: &Value) -> bool {
         self.apply_text(shard, event, d.to_string().as_bytes())
     }
@@ -213,6 +218,7 @@ fn run(seed: u64, events: &[Event]) {
         assert!(taken == right || (taken && !read), "{}: {taken}, expected {right}", event.name);
         compare(&oracle, &mut real);
     }
+    real.audit();
     if seed.is_multiple_of(16) {
         compare_all(&oracle, &mut real);
     }
@@ -273,7 +279,9 @@ fn run_pressed(seed: u64, events: &[Event]) -> u64 {
         oracle.apply(event.shard, &event.name, &event.d);
         real.apply(event.shard, &event.name, &event.d);
         // A user whom nobody refers to any more is answered until he is swept.
+        real.audit();
         real.cache.settle(&mut real.scratch);
+        real.audit();
         let stats = real.ask("Stats", &[]).expect("always there");
         let memory = &stats["memory"];
         // Once a whole guild or a private channel has gone, what its events said of users and of ids that move between guilds is missing:

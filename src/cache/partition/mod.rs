@@ -10,11 +10,13 @@
 //! rows.rs keys.rs   how things lie in the tree
 //! sweep.rs pressure.rs   what goes bit by bit, and what goes when memory is short
 //! answers.rs   the way out
+//! audit.rs     whether rows agree, for tests
 //! ```
 //!
 //! The policies that the handlers follow are listed in `tests/cache_model/oracle.rs`, by which they are tested.
 
 mod answers;
+mod audit;
 mod channels;
 mod children;
 mod events;
