@@ -340,3 +340,105 @@ fn many_threads_at_once() {
     }
     assert_eq!((&stats["directory"]["used"], &stats["memory"]["used_bytes"]), (&json!(0), &json!(0)));
 }
+
+/// Whoever writes to the bot in private makes a channel that nothing ever says the end of.
+#[test]
+fn private_channels_do_not_drive_out_guilds() {
+    let mut held = Held::new(1 << 20, 1, 10);
+    held.apply(0, "READY", &json!({"user": {"id": "1", "username": "bot"}, "guilds": []}));
+    held.apply(0, "GUILD_CREATE", &guild(GUILD, 1..30));
+    let mut n = 0;
+    while held.count("/evicted/private_channels") == 0 || n % 5_000 != 0 {
+        n += 1;
+        let said = json!({"id": (9_000_000 + n).to_string(), "channel_id": (5_000_000 + n).to_string(),
+            "channel_type": 1, "mentions": [], "content": "hi",
+            "author": {"id": (1_000_000 + n).to_string(), "username": format!("user{n}")}});
+        held.apply(0, "MESSAGE_CREATE", &said);
+        assert!(n < 200_000, "it never got full");
+    }
+    assert_eq!(held.count("/evicted/guilds"), 0);
+    held.apply(0, "GUILD_CREATE", &guild(GUILD + (1 << 22), 101..130));
+    assert_eq!((held.count("/guilds"), held.count("/guild_channels")), (2, 58));
+    assert_eq!(held.cache.audit(), Vec::<String>::new());
+}
+
+/// A shard that is at work has members to give, but cannot be asked: no guild goes for that.
+#[test]
+fn a_shard_at_work_does_not_cost_others_their_guilds() {
+    let mut held = Held::new(4 << 20, 2, 0);
+    for number in 1..40u64 {
+        let id = (2 * number + 1) << 22;
+        held.apply(1, "GUILD_CREATE", &guild(id, id + 1..id + 60));
+    }
+    let large = 2u64 << 22;
+    held.apply(0, "GUILD_CREATE", &guild(large, large + 1..large + 3));
+    let mut user = 1;
+    while held.count("/evicted/members") == 0 {
+        held.apply(0, "GUILD_MEMBERS_CHUNK", &chunk(large, user..user + 500));
+        user += 500;
+    }
+    let (cache, done) = (&held.cache, AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut scratch = Scratch::default();
+            while !done.load(Ordering::Relaxed) {
+                let d = chunk(large, user..user + 500).to_string();
+                cache.apply(0, "GUILD_MEMBERS_CHUNK", d.as_bytes(), &mut scratch);
+                user += 500;
+            }
+        });
+        let mut scratch = Scratch::default();
+        for number in 0..3_000u64 {
+            let channel = json!({"id": ((3 << 22) + 1_000 + number).to_string(), "guild_id": (3u64 << 22).to_string(),
+                "type": 0, "topic": "x".repeat(100)});
+            cache.apply(1, "CHANNEL_CREATE", channel.to_string().as_bytes(), &mut scratch);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!((held.count("/evicted/guilds"), held.count("/guilds")), (0, 40));
+    assert_eq!(held.cache.audit(), Vec::<String>::new());
+}
+
+/// Shard 0 has every private channel, and of its users perhaps nothing but what an old message said.
+#[test]
+fn a_user_is_answered_as_his_guild_knows_him() {
+    let mut held = Held::new(1 << 20, 2, 0);
+    let said =
+        json!({"id": "9", "channel_id": "5", "channel_type": 1, "author": {"id": "7", "username": "old"}});
+    held.apply(0, "MESSAGE_CREATE", &said);
+    assert_eq!(held.ask(Question::User(7)).expect("a user")["username"], "old");
+    let shard = (GUILD >> 22) as usize % 2;
+    assert_eq!(shard, 1);
+    held.apply(shard, "GUILD_CREATE", &guild(GUILD, 1..3));
+    let add = json!({"guild_id": GUILD.to_string(), "user": {"id": "7", "username": "new"}, "roles": []});
+    held.apply(shard, "GUILD_MEMBER_ADD", &add);
+    assert_eq!(held.ask(Question::User(7)).expect("a user")["username"], "new");
+}
+
+/// Nobody says what was edited or deleted between two sessions.
+#[test]
+fn messages_do_not_outlive_a_session() {
+    let mut held = Held::new(1 << 20, 1, 10);
+    held.apply(0, "GUILD_CREATE", &guild(GUILD, 1..3));
+    held.apply(0, "MESSAGE_CREATE", &message(1, 5));
+    let seen = Question::Message { channel: 1, message: 5 };
+    assert!(held.ask(seen).is_some());
+    held.apply(
+        0,
+        "READY",
+        &json!({"user": {"id": "1"}, "guilds": [{"id": GUILD.to_string(), "unavailable": true}]}),
+    );
+    assert_eq!(held.ask(seen), None);
+    assert!(held.ask(Question::GuildChannel(1)).is_some(), "its channel waits for the guild's GUILD_CREATE");
+}
+
+/// A body with a million keys, whatever it is about, takes no longer than its length says.
+#[test]
+fn a_patch_with_very_many_keys_is_not_merged() {
+    let mut held = Held::new(16 << 20, 1, 0);
+    held.apply(0, "GUILD_CREATE", &guild(GUILD, 1..3));
+    let keys: Vec<String> = (0..200_000).map(|n| format!("\"a{n:07}z\":1")).collect();
+    let d = format!("{{\"id\":\"{GUILD}\",\"name\":\"new\",{}}}", keys.join(","));
+    held.cache.apply(0, "GUILD_UPDATE", d.as_bytes(), &mut held.scratch);
+    assert_eq!(held.ask(Question::Guild(GUILD)).expect("the guild stays")["name"], "guild");
+}
