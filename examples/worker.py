@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""A worker: shows the events of every shard as they arrive over AMQP, and sends one gateway command.
+"""A worker: shows the events of every shard as they arrive over AMQP, sends one gateway command and asks the cache.
 
     AMQP_URI=amqp://127.0.0.1:5672 python3 examples/worker.py [--all] [--once]
 
 Needs pika (Debian: python3-pika). Every cluster has an exchange, rateway-1, rateway-2 and so on; an event's routing key
 is its name, its body the `d` that Discord sent, and its headers say which shard it came from. Commands go to the same
-exchange with the routing key `gateway` and the header shard_id. See README.md, "How workers connect".
+exchange with the routing key `gateway` and the header shard_id, cache queries with the routing key `cache`. See README.md,
+"How workers connect".
 """
 import argparse
 import collections
@@ -71,6 +72,8 @@ class Worker:
         self.counts = collections.Counter()
         self.answer = None
         self.command_sent = False
+        self.guild = None
+        self.guild_asked = False
         self.channel = self.connection.channel()
         # Of this worker alone and gone with it; a worker that must not miss events while it restarts declares a
         # durable queue with a name instead.
@@ -104,6 +107,8 @@ class Worker:
                   f"from {method.exchange}", flush=True)
             if not self.command_sent:
                 self.send_command(method.exchange, shard)
+        if name == "GUILD_CREATE" and not self.guild_asked:
+            self.ask_guild(method.exchange, json.loads(body)["id"])
         if self.options.all:
             again = " (repeat)" if headers.get("repeat") else ""
             print(f"shard {shard} seq {headers.get('seq')} {name} {len(body)} bytes{again}", flush=True)
@@ -114,7 +119,20 @@ class Worker:
         properties = pika.BasicProperties(headers={"shard_id": shard}, reply_to=self.replies, correlation_id="presence")
         self.channel.basic_publish(exchange, "gateway", json.dumps(COMMAND).encode(), properties)
 
+    def ask_guild(self, exchange, guild_id):
+        self.guild_asked = True
+        print(f"worker: asking the cache for guild {guild_id}", flush=True)
+        query = {"type": "Guild", "arguments": [guild_id], "return_routing_key": "answers-of-the-example"}
+        properties = pika.BasicProperties(reply_to=self.replies, correlation_id="guild")
+        self.channel.basic_publish(exchange, "cache", json.dumps(query).encode(), properties)
+
     def on_reply(self, channel, method, properties, body):
+        if properties.correlation_id == "guild":
+            # No bytes: not held.
+            self.guild = json.loads(body) if body else {}
+            name = self.guild.get("name") or "nothing"
+            print(f"worker: the cache has {name!r}, {len(body)} bytes of JSON", flush=True)
+            return
         self.answer = json.loads(body)
         print(f"worker: answer to {properties.correlation_id}: {self.answer}", flush=True)
 
@@ -130,7 +148,8 @@ class Worker:
 
     def done(self):
         every = self.options.shards is None or self.heard >= set(range(self.options.shards))
-        return self.heard and every and self.answer is not None
+        answered = self.answer is not None and (self.guild is not None or not self.guild_asked)
+        return self.heard and every and answered
 
     def run(self):
         start = last_report = time.monotonic()
