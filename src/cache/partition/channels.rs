@@ -4,7 +4,6 @@ use crate::cache::encoding::{Pick, Value};
 use crate::cache::kind::Kind;
 
 use super::Step;
-use super::children::SOME;
 use super::events::{id, is_true, maybe_id, maybe_list, object, objects};
 use super::keys::{self, GuildHead, id_key, key};
 use super::rows::{At, Stored};
@@ -164,18 +163,12 @@ impl Step<'_> {
             return;
         }
         let number = head.flatten().map(|head| head.number);
-        let (mut some, mut from) = ([0; SOME], Some(0));
-        while let Some(next) = from {
-            let found = self.p.some_ids(keys::THREAD_OF, channel, next, &mut some);
-            let count = found.len();
-            from = found.last().and_then(|last| last.checked_add(1));
-            for thread in &some[..count] {
-                let place = self.p.place(*thread);
-                if *thread != channel && place.is_some_and(|place| place.guild() == guild) {
-                    self.drop_thread(*thread);
-                }
+        self.each_id(keys::THREAD_OF, channel, |step, thread| {
+            let place = step.p.place(thread);
+            if thread != channel && place.is_some_and(|place| place.guild() == guild) {
+                step.drop_thread(thread);
             }
-        }
+        });
         if self.p.ring(channel).is_some_and(|ring| ring.number == number) {
             self.drop_ring(channel);
         }
@@ -191,17 +184,11 @@ impl Step<'_> {
 
     /// Drops what of a guild is in a channel.
     fn drop_placed(&mut self, row: u8, guild: u64, number: u64, channel: u64) {
-        let (mut some, mut from) = ([0; SOME], Some(0));
-        while let Some(next) = from {
-            let found = self.p.some_ids(row, number, next, &mut some);
-            let count = found.len();
-            from = found.last().and_then(|last| last.checked_add(1));
-            for child in &some[..count] {
-                if self.id_of(At::new(row, number, *child, guild), "channel_id") == Some(channel) {
-                    self.forget_child(row, number, *child);
-                }
+        self.each_id(row, number, |step, child| {
+            if step.id_of(At::new(row, number, child, guild), "channel_id") == Some(channel) {
+                step.forget_child(row, number, child);
             }
-        }
+        });
     }
 
     /// A channel of any sort with its messages, and no more.
@@ -241,22 +228,16 @@ impl Step<'_> {
         let listed = self.listed(both(), "id");
         // Rings of channels that were never seen go, too.
         for row in [keys::CHANNEL, keys::THREAD, keys::RING_OF] {
-            let (mut some, mut from) = ([0; SOME], Some(0));
-            while let Some(next) = from {
-                let found = self.p.some_ids(row, head.number, next, &mut some);
-                let count = found.len();
-                from = found.last().and_then(|last| last.checked_add(1));
-                for channel in &some[..count] {
-                    if listed.binary_search(channel).is_ok() {
-                        continue;
-                    }
-                    if row == keys::RING_OF {
-                        self.drop_ring(*channel);
-                    } else {
-                        self.drop_channel(Some(guild), *channel);
-                    }
+            self.each_id(row, head.number, |step, channel| {
+                if listed.binary_search(&channel).is_ok() {
+                    return;
                 }
-            }
+                if row == keys::RING_OF {
+                    step.drop_ring(channel);
+                } else {
+                    step.drop_channel(Some(guild), channel);
+                }
+            });
         }
         self.tools.ids = listed;
         both().for_each(|channel| self.put_channel(Some(guild), channel, &[]));
@@ -264,23 +245,14 @@ impl Step<'_> {
 
     /// All channels of a guild that goes.
     pub(super) fn drop_channels(&mut self, guild: u64, number: u64) {
-        let mut some = [0; SOME];
         for row in [keys::CHANNEL, keys::THREAD, keys::RING_OF] {
-            loop {
-                let count = self.p.some_ids(row, number, 0, &mut some).len();
-                if count == 0 {
-                    break;
+            self.each_id(row, number, |step, channel| {
+                if row == keys::RING_OF {
+                    step.drop_ring(channel);
+                } else {
+                    step.drop_channel(Some(guild), channel);
                 }
-                for channel in &some[..count] {
-                    if row == keys::RING_OF {
-                        self.drop_ring(*channel);
-                    } else {
-                        self.drop_channel(Some(guild), *channel);
-                    }
-                    // It is gone; should two rows ever disagree, the loop still ends.
-                    self.erase(key(row, number, *channel));
-                }
-            }
+            });
         }
     }
 

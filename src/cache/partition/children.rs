@@ -7,9 +7,6 @@ use super::keys::{self, Short, at_row, id_key, key};
 use super::rows::{At, Stored, head_len, kind_of};
 use super::{Partition, Step};
 
-/// Ids taken out of a row at a time.
-pub(super) const SOME: usize = 64;
-
 /// `status` of a scheduled event that is over: completed, canceled.
 const OVER: [u64; 2] = [3, 4];
 
@@ -87,31 +84,18 @@ impl Step<'_> {
 
     /// Takes out all of a row.
     pub(super) fn drop_children(&mut self, row: u8, number: u64) {
-        let mut some = [0; SOME];
-        loop {
-            let count = self.p.some_ids(row, number, 0, &mut some).len();
-            if count == 0 {
-                return;
-            }
-            some[..count].iter().for_each(|child| self.forget_child(row, number, *child));
-        }
+        self.each_id(row, number, |step, child| step.forget_child(row, number, child));
     }
 
     /// A complete list: what it lacks goes.
     pub(super) fn replace_children(&mut self, row: u8, guild: u64, list: Option<Value<'_>>) {
         let Some(head) = self.p.guild(guild) else { return };
         let listed = self.listed(objects(list), id_name(row));
-        let (mut some, mut from) = ([0; SOME], Some(0));
-        while let Some(next) = from {
-            let found = self.p.some_ids(row, head.number, next, &mut some);
-            let count = found.len();
-            from = found.last().and_then(|last| last.checked_add(1));
-            for child in &some[..count] {
-                if listed.binary_search(child).is_err() {
-                    self.forget_child(row, head.number, *child);
-                }
+        self.each_id(row, head.number, |step, child| {
+            if listed.binary_search(&child).is_err() {
+                step.forget_child(row, head.number, child);
             }
-        }
+        });
         self.tools.ids = listed;
         objects(list).for_each(|child| self.put_child(row, guild, child));
     }

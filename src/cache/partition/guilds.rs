@@ -3,29 +3,12 @@
 use crate::cache::encoding::{Pick, Value};
 
 use super::Step;
-use super::children::SOME;
 use super::events::{id, is_true, maybe_list, object, objects};
 use super::keys::{self, GuildHead, id_key};
 use super::rows::{At, Stored};
 use super::users::Merge;
 
-/// Fields of a guild's object that are kept apart, and `unavailable`, which stands in its head.
-const APART: [&str; 12] = [
-    "channels",
-    "threads",
-    "roles",
-    "emojis",
-    "stickers",
-    "members",
-    "presences",
-    "voice_states",
-    "stage_instances",
-    "guild_scheduled_events",
-    "soundboard_sounds",
-    "unavailable",
-];
-
-/// Those, and what an update never changes.
+/// What an update never changes of a guild's object: first the fields that are kept apart.
 const NOT_IN_UPDATE: [&str; 15] = [
     "channels",
     "threads",
@@ -44,6 +27,11 @@ const NOT_IN_UPDATE: [&str; 15] = [
     "member_count",
 ];
 
+/// Lists that have rows of their own, and `unavailable`, which stands in the head.
+fn apart() -> Pick<'static> {
+    Pick::Without(&NOT_IN_UPDATE[..12])
+}
+
 /// Rows of what a guild owns by id.
 const CHILDREN: [u8; 7] =
     [keys::ROLE, keys::EMOJI, keys::STICKER, keys::SOUND, keys::STAGE, keys::EVENT, keys::INTEGRATION];
@@ -55,17 +43,11 @@ impl Step<'_> {
         let me = id(user, "id")?;
         let guilds = d.get("guilds").filter(|guilds| guilds.is_array())?;
         let listed = self.listed(objects(Some(guilds)), "id");
-        let (mut some, mut from) = ([0; SOME], Some(0));
-        while let Some(next) = from {
-            let found = self.p.some_ids(keys::GUILD, 0, next, &mut some);
-            let count = found.len();
-            from = found.last().and_then(|last| last.checked_add(1));
-            for guild in &some[..count] {
-                if listed.binary_search(guild).is_err() {
-                    self.drop_guild(*guild);
-                }
+        self.each_id(keys::GUILD, 0, |step, guild| {
+            if listed.binary_search(&guild).is_err() {
+                step.drop_guild(guild);
             }
-        }
+        });
         for guild in &listed {
             self.mark_unavailable(*guild);
         }
@@ -136,7 +118,7 @@ impl Step<'_> {
             return None;
         }
         let at = At::new(keys::GUILD, 0, guild, 0);
-        if self.put_object(at, |out| head.put(out), object, Pick::Without(&APART), &[]) == Stored::Refused {
+        if self.put_object(at, |out| head.put(out), object, apart(), &[]) == Stored::Refused {
             self.erase(id_key(keys::GUILD_OF, head.number));
             return None;
         }
@@ -162,7 +144,7 @@ impl Step<'_> {
         self.guild = Some(guild);
         if is_true(d, "unavailable") {
             self.mark_unavailable(guild);
-            self.merge(At::new(keys::GUILD, 0, guild, 0), d, Pick::Without(&APART));
+            self.merge(At::new(keys::GUILD, 0, guild, 0), d, apart());
             return Some(());
         }
         // Without room for a guild there is none for what is in it.
@@ -185,7 +167,7 @@ impl Step<'_> {
         let head = GuildHead { number: old.number, people: self.p.next_number(), unavailable: false };
         self.drop_voice_states(old.number);
         let at = At::new(keys::GUILD, 0, guild, 0);
-        if self.put_object(at, |out| head.put(out), d, Pick::Without(&APART), &[]) != Stored::Replaced {
+        if self.put_object(at, |out| head.put(out), d, apart(), &[]) != Stored::Replaced {
             self.drop_guild(guild);
             return None;
         }

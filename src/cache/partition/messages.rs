@@ -6,7 +6,6 @@ use crate::cache::encoding::{Entity, Pick, Value, id_payload};
 use crate::cache::kind::Kind;
 
 use super::channels::Place;
-use super::children::SOME;
 use super::events::{id, maybe_id, maybe_list, object, objects};
 use super::keys::{self, RingHead, id_key, key, span};
 use super::rows::{At, Stored};
@@ -303,14 +302,7 @@ impl Step<'_> {
 
     /// Forgets all messages.
     pub(super) fn drop_rings(&mut self) {
-        let mut some = [0; SOME];
-        loop {
-            let count = self.p.some_ids(keys::RING, 0, 0, &mut some).len();
-            if count == 0 {
-                return;
-            }
-            some[..count].iter().for_each(|channel| self.drop_ring(*channel));
-        }
+        self.each_id(keys::RING, 0, Step::drop_ring);
     }
 
     /// Takes one message out.

@@ -11,6 +11,9 @@ use super::channels::Place;
 use super::keys::{self, GuildHead, RingHead, span};
 use super::{Partition, Step};
 
+/// Ids taken out of a row at a time.
+const SOME: usize = 64;
+
 /// The part of the region that one entity may have at most; a larger one is not kept, as it would drive out all else.
 const ENTITY_SHARE: usize = 8;
 
@@ -189,6 +192,17 @@ impl Partition {
 impl Step<'_> {
     pub(super) fn holds(&self, kind: Kind) -> bool {
         self.common.options.kinds.contains(kind)
+    }
+
+    /// Calls `each` for the ids of a row under `a`, in order; it may take out what it likes.
+    pub(super) fn each_id(&mut self, row: u8, a: u64, mut each: impl FnMut(&mut Self, u64)) {
+        let (mut some, mut from) = ([0; SOME], Some(0));
+        while let Some(next) = from {
+            let found = self.p.some_ids(row, a, next, &mut some);
+            let count = found.len();
+            from = found.last().and_then(|last| last.checked_add(1));
+            some[..count].iter().for_each(|id| each(self, *id));
+        }
     }
 
     /// Puts a value under its key, after making room if need be.

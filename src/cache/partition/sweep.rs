@@ -132,16 +132,9 @@ impl Step<'_> {
     }
 
     fn remove_from_emojis(&mut self, guild: u64, number: u64, role: u64) {
-        let mut some = [0; super::children::SOME];
-        let mut from = Some(0);
-        while let Some(next) = from {
-            let found = self.p.some_ids(keys::EMOJI, number, next, &mut some);
-            let count = found.len();
-            from = found.last().and_then(|last| last.checked_add(1));
-            for emoji in &some[..count] {
-                self.remove_element(At::new(keys::EMOJI, number, *emoji, guild), "roles", role);
-            }
-        }
+        self.each_id(keys::EMOJI, number, |step, emoji| {
+            step.remove_element(At::new(keys::EMOJI, number, emoji, guild), "roles", role);
+        });
     }
 
     /// Goes on with the first STRIP; how many members were looked at.

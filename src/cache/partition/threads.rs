@@ -3,7 +3,6 @@
 use crate::cache::encoding::{Pick, Value};
 
 use super::channels::{KEPT, Place};
-use super::children::SOME;
 use super::events::{id, is_true, maybe_id, maybe_list, object, objects};
 use super::keys;
 use super::{Partition, Step};
@@ -73,22 +72,16 @@ impl Step<'_> {
         let Some(head) = self.p.guild(guild) else { return Some(()) };
         let parents: Option<Vec<u64>> = parents.map(|ids| ids.elements().filter_map(Value::as_id).collect());
         let synced = self.listed(objects(threads), "id");
-        let (mut some, mut from) = ([0; SOME], Some(0));
-        while let Some(next) = from {
-            let found = self.p.some_ids(keys::THREAD, head.number, next, &mut some);
-            let count = found.len();
-            from = found.last().and_then(|last| last.checked_add(1));
-            for thread in &some[..count] {
-                let under = |parents: &Vec<u64>| {
-                    let place = Place::Guild { guild, number: head.number, thread: true };
-                    let parent = self.id_of(place.at(*thread), "parent_id");
-                    parent.is_some_and(|parent| parents.contains(&parent))
-                };
-                if synced.binary_search(thread).is_err() && parents.as_ref().is_none_or(under) {
-                    self.drop_thread(*thread);
-                }
+        self.each_id(keys::THREAD, head.number, |step, thread| {
+            let under = |parents: &Vec<u64>| {
+                let place = Place::Guild { guild, number: head.number, thread: true };
+                let parent = step.id_of(place.at(thread), "parent_id");
+                parent.is_some_and(|parent| parents.contains(&parent))
+            };
+            if synced.binary_search(&thread).is_err() && parents.as_ref().is_none_or(under) {
+                step.drop_thread(thread);
             }
-        }
+        });
         self.tools.ids = synced;
         objects(threads).for_each(|thread| self.put_channel(Some(guild), thread, &[]));
         for member in objects(members) {

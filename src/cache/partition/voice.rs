@@ -3,7 +3,6 @@
 use crate::cache::encoding::{Pick, Value};
 use crate::cache::kind::Kind;
 
-use super::children::SOME;
 use super::events::{id, maybe_id, object};
 use super::keys::{self, GuildHead, Short, key, span, take_u64};
 use super::rows::{At, Stored};
@@ -113,28 +112,15 @@ impl Step<'_> {
 
     /// All voice states of a guild.
     pub(super) fn drop_voice_states(&mut self, number: u64) {
-        let mut some = [0; SOME];
-        loop {
-            let count = self.p.some_ids(keys::VOICE, number, 0, &mut some).len();
-            if count == 0 {
-                return;
-            }
-            some[..count].iter().for_each(|user| self.drop_voice_state(number, *user));
-        }
+        self.each_id(keys::VOICE, number, |step, user| step.drop_voice_state(number, user));
     }
 
     /// Those of a guild that are in a channel.
     pub(super) fn drop_voice_states_in(&mut self, channel: u64, number: u64) {
-        let (mut some, mut from) = ([0; SOME], Some(0));
-        while let Some(next) = from {
-            let found = self.p.some_ids(keys::VOICE_IN, channel, next, &mut some);
-            let count = found.len();
-            from = found.last().and_then(|last| last.checked_add(1));
-            for user in &some[..count] {
-                if self.p.number(key(keys::VOICE_IN, channel, *user)) == Some(number) {
-                    self.drop_voice_state(number, *user);
-                }
+        self.each_id(keys::VOICE_IN, channel, |step, user| {
+            if step.p.number(key(keys::VOICE_IN, channel, user)) == Some(number) {
+                step.drop_voice_state(number, user);
             }
-        }
+        });
     }
 }
