@@ -209,6 +209,11 @@ impl Client {
         self.out.len()
     }
 
+    /// Whether a delivery can still be acknowledged: if not, the broker sends that message again.
+    pub fn is_current(&self, delivery_tag: u64) -> bool {
+        self.consume.wire_tag(delivery_tag).is_some()
+    }
+
     /// Acknowledges a delivery. One of a consumer that is gone is ignored: the broker sends that message again.
     pub fn ack(&mut self, delivery_tag: u64) {
         match self.consume.wire_tag(delivery_tag) {

@@ -12,6 +12,7 @@ use crate::cache::{ANSWER_BYTES_MAX, Answer, Scratch};
 use crate::relay::query::{self, Query};
 use crate::relay::topology::{QUERY_KEY, exchange};
 
+use super::cluster::Link;
 use super::home::{Home, Reactor};
 
 /// Deliveries of one cluster handled before others have their turn: some 200 us of queries for single entities.
@@ -41,6 +42,10 @@ impl Home {
                 return false;
             }
             let Some(delivery) = cluster.deliveries.pop_front() else { return false };
+            // The consumer has begun anew since: it comes again, and a command must not go out twice.
+            if !matches!(&cluster.link, Link::Up(up) if up.client.is_current(delivery.delivery_tag)) {
+                continue;
+            }
             if let Some(delivery) = self.delivery(reactor, index, delivery) {
                 // Others need not wait with it.
                 self.clusters[index].deliveries.push_back(delivery);

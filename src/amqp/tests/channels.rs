@@ -142,6 +142,7 @@ fn a_cancelled_consumer_is_declared_anew_and_old_tags_are_dead() {
     script.try_say(&deliver(1, BasicProperties::default(), b"a")).unwrap();
     let Some(Event::Delivery(delivery)) = script.client.poll_event() else { panic!("no delivery") };
     assert!(delivery.delivery_tag > 2);
+    assert!(!script.client.is_current(2) && script.client.is_current(delivery.delivery_tag));
     script.client.ack(2);
     script.expect(&[]);
     script.client.ack(delivery.delivery_tag);
