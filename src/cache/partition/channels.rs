@@ -141,6 +141,7 @@ impl Step<'_> {
         let taken = new().take_while(|user| self.refer(**user) != Stored::Refused).count();
         let refused = taken < new().count();
         if refused {
+            self.common.totals.refuse(Kind::PrivateChannel);
             // Without all its recipients the channel goes, with the references that it had.
             self.erase(id_key(keys::PRIVATE, channel));
             self.common.directory.remove(keys::CHANNEL_AT, channel, self.p.index);
