@@ -8,7 +8,7 @@ use crate::base::Rng;
 /// bound of tree/mod.rs.
 const SHARE_MIN: f64 = 15.0 / 16.0 * 0.8 - 1.0 / 16.0 - 0.8 / 8.0;
 /// Pages' bytes to live bytes in all.
-const RATIO_MAX: f64 = 1.35;
+const RATIO_MAX: f64 = 1.4;
 
 struct Figures {
     worst: f64,

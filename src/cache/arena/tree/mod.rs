@@ -14,15 +14,16 @@
 //! all begin with.
 //!
 //! Fullness (grow.rs, shrink.rs): a leaf without room shares what it has with up to four neighbours before a page is
-//! added among them ([`WINDOW_MAX`](items::WINDOW_MAX) in all); so random insertion leaves 0.9 of a page in use, and
-//! runs (ascending or descending) leave full pages behind. A leaf that shrinks past a sixteenth of a page looks whether
-//! any 2 to 5 neighbours around it fit into one page less, each at most 15/16 full.
+//! added among them ([`WINDOW_MAX`](items::WINDOW_MAX) in all), and leaves a sixteenth of each page free, as dealing out
+//! costs some microseconds; so random insertion leaves almost 0.9 of a page in use, and runs (ascending or descending)
+//! leave full pages behind. A leaf that shrinks past an eighth of a page looks whether any 2 to 5 neighbours around it
+//! fit into one page less, each at most 7/8 full.
 //!
-//! Bound: of any five leaves side by side under one parent the mean share in use is above 15/16 * 4/5 - 1/16 = 0.68,
-//! so pages have less than 1.5 times the bytes that entries need (and the nodes, 0.3 %). An entry of a share `e` of a
-//! page can leave as much over at the end of each page, and so can keys whose common prefix ends where leaves would be
-//! joined: the bound is then 0.68 - 4/5 `e`, at worst 0.48 when all values are of a quarter of a page. A parent with
-//! fewer than five leaves is held to fewer, and where two nodes were joined leaves meet that have not looked yet. Churn in the tests stays below 1.35, 1.2 in the mean.
+//! Bound: of any five leaves side by side under one parent the mean share in use is above 7/8 * 4/5 - 1/8 = 0.57, so
+//! pages have less than 1.75 times the bytes that entries need (and the nodes, 0.3 %). An entry of a share `e` of a page
+//! can leave as much over at the end of each page, and so can keys whose common prefix ends where leaves would be
+//! joined: the bound is then 0.57 - 4/5 `e`. A parent with fewer than five leaves is held to fewer, and where two nodes
+//! were joined leaves meet that have not looked yet. Churn in the tests stays below 1.4.
 //!
 //! Depth: at most [`LEVELS_MAX`] inner levels. A node is split when full and joined below half, so nodes have more
 //! than an eighth of [`CHILDREN_MAX`](node::CHILDREN_MAX) children in the mean, at least 24: all 2^24 pages that a
