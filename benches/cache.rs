@@ -2,8 +2,9 @@
 //! per query.
 //!
 //!     cargo bench --bench cache -- memory|cpu|query|all [--guilds 100] [--members 1000] [--events 50000] [--rounds 5]
+//!                                       [--messages 100] [--told 1]
 //!
-//! Bytes are those of arena pages in use, with what the directory has per entry beside it; sixteen shards.
+//! `--told 0` is a bot without the intent GUILD_MEMBERS. Bytes are those of arena pages in use, with what the directory has per entry beside it; sixteen shards.
 
 #[allow(dead_code)]
 #[path = "support/corpus.rs"]
@@ -31,10 +32,12 @@ struct Options {
     events: usize,
     rounds: usize,
     messages: usize,
+    told: bool,
 }
 
 fn main() {
-    let mut options = Options { guilds: 100, members: 1000, events: 50_000, rounds: 5, messages: 100 };
+    let mut options =
+        Options { guilds: 100, members: 1000, events: 50_000, rounds: 5, messages: 100, told: true };
     let (mut words, mut arguments) = (Vec::new(), std::env::args().skip(1));
     while let Some(argument) = arguments.next() {
         let mut number = || arguments.next().and_then(|it| it.parse().ok()).expect("a number follows");
@@ -44,6 +47,7 @@ fn main() {
             "--events" => options.events = number(),
             "--rounds" => options.rounds = number(),
             "--messages" => options.messages = number(),
+            "--told" => options.told = number() > 0,
             "--bench" => {}
             _ => words.push(argument),
         }
@@ -74,7 +78,11 @@ impl Held {
     fn new(options: &Options) -> Held {
         let cache = Cache::new(rateway::cache::Options {
             memory_bytes: 2 << 30,
-            holding: Holding { kinds: KindSet::all(), message_cache_size: options.messages as u32 },
+            holding: Holding {
+                kinds: KindSet::all(),
+                message_cache_size: options.messages as u32,
+                members_are_told: options.told,
+            },
             shards: (0..SHARDS as u32).collect(),
             shard_count: SHARDS as u32,
             seed: [5, 6],

@@ -92,7 +92,7 @@ fn nothing_is_allocated_per_entity_or_update() {
     let before = LIVE.get();
     let options = Options {
         memory_bytes: MEMORY,
-        holding: Holding { kinds: KindSet::all(), message_cache_size: 20 },
+        holding: Holding { kinds: KindSet::all(), message_cache_size: 20, members_are_told: false },
         shards: vec![0, 1],
         shard_count: 2,
         seed: [1, 2],

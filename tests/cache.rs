@@ -18,7 +18,7 @@ impl Held {
     fn new(memory_bytes: usize, shards: u32, messages: u32) -> Held {
         let options = Options {
             memory_bytes,
-            holding: Holding { kinds: KindSet::all(), message_cache_size: messages },
+            holding: Holding { kinds: KindSet::all(), message_cache_size: messages, members_are_told: false },
             shards: (0..shards).collect(),
             shard_count: shards,
             seed: [8, 9],
@@ -248,7 +248,7 @@ fn one_entity_does_not_drive_out_the_rest() {
 fn kinds_that_are_not_held_cost_nothing() {
     let mut options = Options {
         memory_bytes: 1 << 20,
-        holding: Holding { kinds: KindSet::none(), message_cache_size: 10 },
+        holding: Holding { kinds: KindSet::none(), message_cache_size: 10, members_are_told: false },
         shards: vec![0],
         shard_count: 1,
         seed: [1, 1],

@@ -51,7 +51,7 @@ fn ask(cache: &Cache, scratch: &mut Scratch, kind: &str, ids: &[u64], readable: 
 fuzz_target!(|bytes: &[u8]| {
     let options = Options {
         memory_bytes: 512 * 1024,
-        holding: Holding { kinds: KindSet::all(), message_cache_size: 3 },
+        holding: Holding { kinds: KindSet::all(), message_cache_size: 3, members_are_told: false },
         shards: vec![0],
         shard_count: 1,
         seed: [3, 4],

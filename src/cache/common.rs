@@ -19,6 +19,9 @@ pub struct Holding {
     pub kinds: KindSet,
     /// Messages kept per channel.
     pub message_cache_size: u32,
+    /// Whether Discord tells of each change of a member (the intent GUILD_MEMBERS): what other events say of one that
+    /// is held is then no news and is passed over.
+    pub members_are_told: bool,
 }
 
 /// The bot's own user, the same for all shards.

@@ -33,10 +33,12 @@ const FORMER_NAMES: [(u64, &str); 3] =
 
 /// GUILDS: without it a shard learns of no guild.
 pub const GUILDS: u64 = 1;
+/// GUILD_MEMBERS: Discord tells when members join, change and leave.
+pub const GUILD_MEMBERS: u64 = 1 << 1;
 /// MESSAGE_CONTENT: without it messages arrive empty.
 pub const MESSAGE_CONTENT: u64 = 1 << 15;
 /// Those that have to be switched on in the developer portal.
-pub const PRIVILEGED: u64 = 1 << 1 | 1 << 8 | MESSAGE_CONTENT;
+pub const PRIVILEGED: u64 = GUILD_MEMBERS | 1 << 8 | MESSAGE_CONTENT;
 /// All that are documented. Discord answers any other bit with 4013.
 pub const DOCUMENTED: u64 = 53_608_447;
 

@@ -33,7 +33,7 @@ use signal_hook::iterator::Signals;
 
 use crate::cache::{self, Cache};
 use crate::config::{Config, Plan, plan};
-use crate::gateway::shard;
+use crate::gateway::{intents, shard};
 use crate::http::{self, GatewayBot, fetch_gateway_bot};
 use crate::queue;
 use crate::reactor::{self, Mesh, Resolver, clock};
@@ -285,7 +285,11 @@ fn shared(
 fn new_cache(config: &Config, plan: &Plan) -> Result<Cache, Error> {
     let options = cache::Options {
         memory_bytes: config.cache_memory_bytes,
-        holding: cache::Holding { kinds: config.cache_kinds, message_cache_size: config.message_cache_size },
+        holding: cache::Holding {
+            kinds: config.cache_kinds,
+            message_cache_size: config.message_cache_size,
+            members_are_told: config.intents & intents::GUILD_MEMBERS != 0,
+        },
         shards: plan.clusters.iter().flat_map(|cluster| cluster.shards.clone()).collect(),
         shard_count: plan.total,
         seed: [seed()?, seed()?],

@@ -1,8 +1,8 @@
 //! One handler per row of `events.md`, in the order of its sections. Every `?` stands before the first change.
 
 use super::oracle::{
-    CHILD_LISTS, Channel, Guild, Kind, ONLY_IN_GUILD_CREATE, Object, Reference, Step, count, id, id_of, list,
-    maybe_id, maybe_list, merge, object, without,
+    CHILD_LISTS, Channel, Guild, Kind, ONLY_IN_GUILD_CREATE, Object, Reference, Said, Step, count, id, id_of,
+    list, maybe_id, maybe_list, merge, object, without,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -247,7 +247,7 @@ impl Step<'_> {
             self.p.members.keys().filter(|(g, _)| *g == guild).map(|(_, user)| *user).collect();
         self.p.members.retain(|(g, _), _| *g != guild);
         for member in members.iter().filter_map(Value::as_object) {
-            self.put_member(guild, member, None, true);
+            self.put_member(guild, member, None, Said::Whole);
         }
         for state in voice.iter().filter_map(Value::as_object) {
             let _ = self.put_voice_state(guild, state);
@@ -488,7 +488,7 @@ impl Step<'_> {
                 self.set_own_thread_member(guild, &own);
             }
             if let Some(member) = object(member, "member") {
-                self.put_member(guild, member, None, false);
+                self.put_member(guild, member, None, Said::Aside);
             }
         }
         // After all members, so that what a presence says of a user does not depend on the order of the list.
@@ -526,14 +526,14 @@ impl Step<'_> {
         if !self.p.members.contains_key(&(guild, user)) {
             self.count_members(guild, 1);
         }
-        self.put_member(guild, d, None, true);
+        self.put_member(guild, d, None, Said::Whole);
         Some(())
     }
 
     fn member_update(&mut self, d: &Object) -> Option<()> {
         let guild = id(d, "guild_id")?;
         id(object(d, "user")?, "id")?;
-        self.put_member(guild, d, None, false);
+        self.put_member(guild, d, None, Said::News);
         Some(())
     }
 
@@ -548,7 +548,7 @@ impl Step<'_> {
         let guild = id(d, "guild_id")?;
         let (members, presences) = (list(d, "members")?, list(d, "presences")?);
         for member in members.iter().filter_map(Value::as_object) {
-            self.put_member(guild, member, None, true);
+            self.put_member(guild, member, None, Said::Whole);
         }
         let known = self.knows(guild);
         for presence in presences.iter().filter_map(Value::as_object).filter(|_| known) {
@@ -582,7 +582,7 @@ impl Step<'_> {
 
     fn typing_start(&mut self, d: &Object) -> Option<()> {
         if let (Some(guild), Some(member)) = (maybe_id(d, "guild_id")?, object(d, "member")) {
-            self.put_member(guild, member, None, false);
+            self.put_member(guild, member, None, Said::Aside);
         }
         Some(())
     }
@@ -603,7 +603,7 @@ impl Step<'_> {
     fn interaction(&mut self, d: &Object) -> Option<()> {
         let guild = maybe_id(d, "guild_id")?;
         if let (Some(guild), Some(member)) = (guild, object(d, "member")) {
-            self.put_member(guild, &without(member, &["permissions"]), None, false);
+            self.put_member(guild, &without(member, &["permissions"]), None, Said::Aside);
         }
         if let Some(user) = object(d, "user") {
             self.put_user(user);
@@ -612,6 +612,9 @@ impl Step<'_> {
         let each = |key: &str| resolved.and_then(|r| object(r, key)).into_iter().flatten();
         for user in each("users").filter_map(|(_, user)| user.as_object()) {
             self.put_user(user);
+        }
+        if self.options.members_are_told {
+            return Some(());
         }
         for (user, member) in each("members") {
             let user = id_of(&Value::String(user.clone()));

@@ -1,7 +1,7 @@
 //! Section 7: messages, reactions, poll votes.
 
 use super::oracle::{
-    Kind, Object, Ring, Step, count, id, id_of, keep, list, maybe_id, merge, object, without,
+    Kind, Object, Ring, Said, Step, count, id, id_of, keep, list, maybe_id, merge, object, without,
 };
 use serde_json::{Value, json};
 
@@ -37,13 +37,13 @@ impl Step<'_> {
         let webhook = d.get("webhook_id").is_some_and(|id| !id.is_null());
         if let Some(author) = object(d, "author").filter(|_| !webhook) {
             match (guild, object(d, "member")) {
-                (Some(guild), Some(member)) => self.put_member(guild, member, Some(author), false),
+                (Some(guild), Some(member)) => self.put_member(guild, member, Some(author), Said::Aside),
                 _ => self.put_user(author),
             }
         }
         for mention in list(d, "mentions").unwrap_or_default().iter().filter_map(Value::as_object) {
             match (guild, object(mention, "member")) {
-                (Some(guild), Some(member)) => self.put_member(guild, member, Some(mention), false),
+                (Some(guild), Some(member)) => self.put_member(guild, member, Some(mention), Said::Aside),
                 _ => self.put_user(mention),
             }
         }
@@ -162,7 +162,7 @@ impl Step<'_> {
         let key = emoji_key(emoji)?;
         let guild = maybe_id(d, "guild_id")?;
         if let (true, Some(guild), Some(member)) = (add, guild, object(d, "member")) {
-            self.put_member(guild, member, None, false);
+            self.put_member(guild, member, None, Said::Aside);
         }
         let own = self.p.me == Some(user);
         let burst = match d.get("burst") {

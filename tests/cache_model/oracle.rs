@@ -49,6 +49,7 @@
 //! Members and users
 //! 19. GUILD_CREATE, GUILD_MEMBER_ADD, GUILD_MEMBERS_CHUNK replace a member, every other source merges (also resolved
 //!    members, if cached). `user` is stored apart; `permissions` of an interaction is left out.
+//!     With GUILD_MEMBERS, only those three and GUILD_MEMBER_UPDATE change a cached member or, by it, his user.
 //! 20. A user is kept while a member, a private channel's `recipients` or the bot itself refers to it. Full objects
 //!    (`username` is a string) merge by key: from members, message authors and mentions, recipients, interactions,
 //!    READY, USER_UPDATE. Not from webhooks' authors, bans, creators of emojis, stickers, sounds or events.
@@ -155,12 +156,20 @@ pub struct Options {
     pub message_cache_size: usize,
     /// What is held.
     pub kinds: BTreeSet<Kind>,
+    /// Whether the bot has GUILD_MEMBERS.
+    pub members_are_told: bool,
 }
 
 impl Options {
     /// One shard, everything held, `message_cache_size` messages per channel.
     pub fn all(message_cache_size: usize) -> Options {
-        Options { shards: vec![0], shard_count: 1, message_cache_size, kinds: KINDS.into_iter().collect() }
+        Options {
+            shards: vec![0],
+            shard_count: 1,
+            message_cache_size,
+            kinds: KINDS.into_iter().collect(),
+            members_are_told: false,
+        }
     }
 }
 
@@ -262,6 +271,14 @@ impl Oracle {
             name => d.as_object().and_then(|d| step.dispatch(name, d)).is_some(),
         }
     }
+}
+
+/// How much an event says of a member.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Said {
+    Whole,
+    News,
+    Aside,
 }
 
 /// One event on its way into a partition. A handler answers `None` if the body does not fit, before it has changed
@@ -395,12 +412,16 @@ impl Step<'_> {
     // ---- members
 
     /// Policy 19. `user` stands in for a member's own `user`.
-    pub fn put_member(&mut self, guild: u64, member: &Object, user: Option<&Object>, replace: bool) {
+    pub fn put_member(&mut self, guild: u64, member: &Object, user: Option<&Object>, said: Said) {
         let Some(user) = object(member, "user").or(user) else { return };
         let Some(user_id) = id(user, "id") else { return };
+        let known = self.p.members.contains_key(&(guild, user_id));
+        if said == Said::Aside && self.options.members_are_told && known {
+            return;
+        }
         if self.knows(guild) && self.holds(Kind::Member) {
             let stored = self.p.members.entry((guild, user_id)).or_default();
-            if replace {
+            if said == Said::Whole {
                 stored.clear();
             }
             merge(stored, &without(member, &["user", "guild_id"]));
@@ -460,7 +481,7 @@ impl Step<'_> {
         if let Some(member) = object(state, "member") {
             // The state's own user_id is what counts; a member of somebody else is not taken.
             if object(member, "user").and_then(|u| id(u, "id")) == Some(user) {
-                self.put_member(guild, member, None, false);
+                self.put_member(guild, member, None, Said::Aside);
             }
         }
         if let Some(member) = self.p.members.get_mut(&(guild, user)) {

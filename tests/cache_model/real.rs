@@ -37,7 +37,11 @@ impl Real {
         }
         let cache = Cache::new(rateway::cache::Options {
             memory_bytes,
-            holding: Holding { kinds, message_cache_size: options.message_cache_size as u32 },
+            holding: Holding {
+                kinds,
+                message_cache_size: options.message_cache_size as u32,
+                members_are_told: options.members_are_told,
+            },
             shards: options.shards.clone(),
             shard_count: options.shard_count,
             seed: [1, 2],
@@ -201,6 +205,7 @@ fn options(seed: u64) -> Options {
     let mut options = Options::all([0, 1, 3, 50][rng.below(4) as usize]);
     options.shards = (0..shard_count).collect();
     options.shard_count = shard_count;
+    options.members_are_told = rng.chance(1, 2);
     if rng.chance(1, 4) {
         options.kinds = KINDS.into_iter().filter(|_| rng.chance(2, 3)).collect();
     }
@@ -278,6 +283,8 @@ fn run_pressed(seed: u64, events: &[Event]) -> u64 {
     let mut options = options(seed);
     options.kinds = KINDS.into_iter().collect();
     options.message_cache_size = options.message_cache_size.max(3);
+    // Of a member that was evicted anything is news.
+    options.members_are_told = false;
     let mut oracle = Oracle::new(options.clone());
     let mut real = Real::with_pages(&options, 1 + options.shards.len() + (seed % 5) as usize);
     for event in events {

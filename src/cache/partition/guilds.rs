@@ -5,6 +5,7 @@ use crate::cache::encoding::{Pick, Value};
 use super::Step;
 use super::events::{id, is_true, maybe_list, object, objects};
 use super::keys::{self, GuildHead, id_key};
+use super::members::Said;
 use super::rows::{At, Stored};
 use super::users::Merge;
 
@@ -153,7 +154,7 @@ impl Step<'_> {
         for (row, list) in lists {
             self.replace_children(row, guild, list);
         }
-        objects(members).for_each(|member| self.put_member(guild, member, None, true, &[]));
+        objects(members).for_each(|member| self.put_member(guild, member, None, Said::Whole, &[]));
         for state in objects(voice_states) {
             let _ = self.put_voice_state(guild, state);
         }

@@ -14,6 +14,17 @@ const APART: [&str; 2] = ["user", "guild_id"];
 /// The same for an interaction's member, whose permissions are of one channel.
 const APART_IN_INTERACTION: [&str; 3] = ["user", "guild_id", "permissions"];
 
+/// How much an event says of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    /// All there is: it takes the place of what is held.
+    Whole,
+    /// What has changed: it is written over what is held.
+    News,
+    /// What it is at the moment, beside something else: news only if nobody tells of changes.
+    Aside,
+}
+
 impl Partition {
     /// Where a member's object is kept.
     pub(super) fn member_at(&self, head: GuildHead, guild: u64, user: u64) -> At {
@@ -28,7 +39,7 @@ impl Step<'_> {
         guild: u64,
         member: Value<'_>,
         user: Option<Value<'_>>,
-        replace: bool,
+        said: Said,
         left_out: &[&str],
     ) {
         let Some(user) = object(member, "user").or(user) else { return };
@@ -38,7 +49,11 @@ impl Step<'_> {
         {
             let at = self.p.member_at(head, guild, user_id);
             let pick = Pick::Without(if left_out.is_empty() { &APART } else { left_out });
-            if replace || !self.merge(at, member, pick) {
+            if said == Said::Aside && self.common.options.members_are_told && self.p.tree.contains(at.key) {
+                // His user neither: an update comes for that as well.
+                return;
+            }
+            if said == Said::Whole || !self.merge(at, member, pick) {
                 self.store_member(at, user_id, member, pick);
             }
             self.strip_member(head, guild, user_id);
@@ -102,7 +117,7 @@ impl Step<'_> {
         {
             self.count_members(guild, 1);
         }
-        self.put_member(guild, d, None, true, &[]);
+        self.put_member(guild, d, None, Said::Whole, &[]);
         Some(())
     }
 
@@ -110,7 +125,7 @@ impl Step<'_> {
         let guild = id(d, "guild_id")?;
         id(object(d, "user")?, "id")?;
         self.guild = Some(guild);
-        self.put_member(guild, d, None, false, &[]);
+        self.put_member(guild, d, None, Said::News, &[]);
         Some(())
     }
 
@@ -126,7 +141,7 @@ impl Step<'_> {
         let guild = id(d, "guild_id")?;
         let (members, presences) = (maybe_list(d, "members")?, maybe_list(d, "presences")?);
         self.guild = Some(guild);
-        objects(members).for_each(|member| self.put_member(guild, member, None, true, &[]));
+        objects(members).for_each(|member| self.put_member(guild, member, None, Said::Whole, &[]));
         if self.p.knows(guild) {
             objects(presences).for_each(|presence| self.put_presence(guild, presence));
         }
@@ -146,7 +161,7 @@ impl Step<'_> {
     pub(super) fn typing_start(&mut self, d: Value<'_>) -> Option<()> {
         if let (Some(guild), Some(member)) = (maybe_id(d, "guild_id")?, object(d, "member")) {
             self.guild = Some(guild);
-            self.put_member(guild, member, None, false, &[]);
+            self.put_member(guild, member, None, Said::Aside, &[]);
         }
         Some(())
     }
@@ -155,7 +170,7 @@ impl Step<'_> {
         let guild = maybe_id(d, "guild_id")?;
         self.guild = guild;
         if let (Some(guild), Some(member)) = (guild, object(d, "member")) {
-            self.put_member(guild, member, None, false, &APART_IN_INTERACTION);
+            self.put_member(guild, member, None, Said::Aside, &APART_IN_INTERACTION);
         }
         if let Some(user) = object(d, "user") {
             self.put_user(user, Merge::Full);
@@ -165,6 +180,9 @@ impl Step<'_> {
             |name| resolved.and_then(|resolved| object(resolved, name)).into_iter().flat_map(Value::fields);
         for (_, user) in each("users").filter(|(_, user)| user.is_object()) {
             self.put_user(user, Merge::Full);
+        }
+        if self.common.options.members_are_told {
+            return Some(());
         }
         let Some((guild, head)) = guild.and_then(|guild| Some((guild, self.p.guild(guild)?))) else {
             return Some(());

@@ -8,6 +8,7 @@ use crate::cache::kind::Kind;
 use super::channels::Place;
 use super::events::{id, maybe_id, maybe_list, object, objects};
 use super::keys::{self, RingHead, id_key, key, span};
+use super::members::Said;
 use super::rows::{At, Stored};
 use super::users::Merge;
 use super::{Partition, Step};
@@ -79,7 +80,7 @@ impl Step<'_> {
 
     fn put_person(&mut self, guild: Option<u64>, member: Option<Value<'_>>, user: Value<'_>) {
         match (guild, member) {
-            (Some(guild), Some(member)) => self.put_member(guild, member, Some(user), false, &[]),
+            (Some(guild), Some(member)) => self.put_member(guild, member, Some(user), Said::Aside, &[]),
             _ => self.put_user(user, Merge::Full),
         }
     }

@@ -9,6 +9,7 @@ use crate::cache::encoding::{Pick, Value};
 
 use super::Step;
 use super::events::{id, maybe_id, object};
+use super::members::Said;
 use super::rows::At;
 
 /// What a reaction is found by: its emoji's id if not null, else its name.
@@ -166,7 +167,7 @@ impl Step<'_> {
         let guild = maybe_id(d, "guild_id")?;
         self.guild = guild;
         if let (true, Some(guild), Some(member)) = (add, guild, object(d, "member")) {
-            self.put_member(guild, member, None, false, &[]);
+            self.put_member(guild, member, None, Said::Aside, &[]);
         }
         let Some(at) = self.named_message(d)? else { return Some(()) };
         let burst = match d.get("burst").and_then(Value::as_bool) {

@@ -5,6 +5,7 @@ use crate::cache::encoding::{Pick, Value};
 use super::channels::{KEPT, Place};
 use super::events::{id, is_true, maybe_id, maybe_list, object, objects};
 use super::keys;
+use super::members::Said;
 use super::{Partition, Step};
 
 /// A channel whose threads are posts: forum, media.
@@ -144,7 +145,7 @@ impl Step<'_> {
                 self.set_own_member(guild, thread, member, d.get("id"));
             }
             if let Some(member) = object(member, "member") {
-                self.put_member(guild, member, None, false, &[]);
+                self.put_member(guild, member, None, Said::Aside, &[]);
             }
         }
         // After all members, so that what a presence says of a user does not depend on the order of the list.

@@ -5,6 +5,7 @@ use crate::cache::kind::Kind;
 
 use super::events::{id, maybe_id, object};
 use super::keys::{self, GuildHead, Short, key, span, take_u64};
+use super::members::Said;
 use super::rows::{At, Stored};
 use super::{Partition, Step};
 
@@ -46,7 +47,7 @@ impl Step<'_> {
             && object(member, "user").and_then(|user| id(user, "id")) == Some(user)
         {
             // The state's own user_id is what counts; a member of somebody else is not taken.
-            self.put_member(guild, member, None, false, &[]);
+            self.put_member(guild, member, None, Said::Aside, &[]);
         }
         self.copy_to_member(guild, head, user, state);
         match channel {

@@ -69,6 +69,8 @@ impl Scene {
             shard_count: SHARDS,
             message_cache_size: MESSAGES_PER_CHANNEL,
             kinds: kinds.iter().copied().collect(),
+            // The stage asks for every intent.
+            members_are_told: true,
         });
         for message in messages.iter().filter(|message| message.is_event()) {
             let d: Value = serde_json::from_slice(&message.body).expect("Discord sends JSON");
