@@ -441,4 +441,5 @@ fn a_patch_with_very_many_keys_is_not_merged() {
     let d = format!("{{\"id\":\"{GUILD}\",\"name\":\"new\",{}}}", keys.join(","));
     held.cache.apply(0, "GUILD_UPDATE", d.as_bytes(), &mut held.scratch);
     assert_eq!(held.ask(Question::Guild(GUILD)).expect("the guild stays")["name"], "guild");
+    assert_eq!(held.count("/refused/guilds"), 1);
 }

@@ -236,11 +236,20 @@ impl Step<'_> {
                 Err(_) => {}
             }
         }
-        let messages = matches!(key.kind, keys::RING | keys::RING_OF).then_some(Kind::Message);
-        if let Some(kind) = kind_of(key.kind).or(messages) {
+        Some(self.refuse(key))
+    }
+
+    /// Counts what is not kept.
+    pub(super) fn refuse(&self, key: Key) -> Stored {
+        let kind = match key.kind {
+            keys::USER => Some(Kind::User),
+            keys::RING | keys::RING_OF => Some(Kind::Message),
+            row => kind_of(row),
+        };
+        if let Some(kind) = kind {
             self.common.totals.refuse(kind);
         }
-        Some(Stored::Refused)
+        Stored::Refused
     }
 
     /// Takes a row out.
@@ -253,8 +262,8 @@ impl Step<'_> {
         gone
     }
 
-    /// Encodes an object and puts it under its key, behind what `head` writes, with those fields of the old object that are named
-    /// in `kept` and that it lacks. What does not fit is not kept, nor is the old one then.
+    /// Encodes an object and puts it under its key, behind what `head` writes, with those fields of the old object that
+    /// are named in `kept` and that it lacks. What does not fit is not kept, nor is the old one then.
     pub(super) fn put_object(
         &mut self,
         at: At,
@@ -265,7 +274,7 @@ impl Step<'_> {
     ) -> Stored {
         let mut value = std::mem::take(&mut self.tools.value);
         let encoded = self.encode_object(at, head, object, pick, kept, &mut value);
-        let stored = if encoded { self.put(at.key, &value) } else { Stored::Refused };
+        let stored = if encoded { self.put(at.key, &value) } else { self.refuse(at.key) };
         self.tools.value = value;
         stored
     }
@@ -370,7 +379,7 @@ impl Step<'_> {
     /// there is no memory for it the entity goes: what is out of date is worse than what is not there.
     fn replace(&mut self, at: At, value: &[u8], sound: bool) -> bool {
         // If not sound: the old value cannot be read, or the new one is too large for an entity.
-        let stored = if sound { self.try_put(at.key, value) } else { Some(Stored::Refused) };
+        let stored = if sound { self.try_put(at.key, value) } else { Some(self.refuse(at.key)) };
         match stored {
             None => return false,
             Some(Stored::Replaced | Stored::New) => {}

@@ -174,7 +174,7 @@ impl Step<'_> {
         let mut value = std::mem::take(&mut self.tools.value);
         let head = |out: &mut Vec<u8>| put_number(out, references);
         let encoded = self.encode_object(at, head, user, pick, &[], &mut value);
-        let stored = if encoded { self.try_put(at.key, &value) } else { Some(Stored::Refused) };
+        let stored = if encoded { self.try_put(at.key, &value) } else { Some(self.refuse(at.key)) };
         self.tools.value = value;
         if stored == Some(Stored::Replaced) {
             self.count_user(user_id, true);
