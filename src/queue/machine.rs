@@ -14,17 +14,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-/// The window of the daily number.
-const DAY: Duration = Duration::from_secs(24 * 3600);
-/// How much later than the window its end is taken for true, and around that end each permit counts for both days.
-/// Discord's day begins when the first IDENTIFY arrives there, and an IDENTIFY counts for the day in which it
-/// arrives; both are later than the permit by a queue, a connection's retransmissions, a stalled network. A
-/// minute, since one session start beyond the number costs the token, and a minute a day costs nothing.
-pub(super) const DAY_MARGIN: Duration = Duration::from_secs(60);
-/// Longest `reset_after` that is believed: twice the documented window.
-const RESET_AFTER_MAX: Duration = Duration::from_secs(48 * 3600);
-/// Shortest, where the number is used up already.
-const RESET_AFTER_MIN: Duration = Duration::from_secs(1);
+use super::Snapshot;
+use super::budget::{Budget, SessionStartLimit};
 
 /// What a queue is set to; most of it comes from `GET /gateway/bot`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +33,9 @@ pub struct Options {
     pub total: u32,
     /// When today ends; zero where none was used yet.
     pub reset_after: Duration,
+    /// IDENTIFYs of the day that are never spent: for what starts sessions without asking this queue. 0: as many as
+    /// Discord allows.
+    pub reserve: u32,
     /// How long to hold a bucket for word that a permit's IDENTIFY was sent. 10 s: it is sent within
     /// milliseconds, or its shard is in trouble. `None` where nobody tells, as over HTTP.
     pub feedback_wait: Option<Duration>,
@@ -59,6 +53,7 @@ impl Options {
             remaining,
             total,
             reset_after,
+            reserve: 0,
             feedback_wait: Some(Duration::from_secs(10)),
             requests_max: 20_000,
         }
@@ -126,20 +121,27 @@ struct Bucket {
     identified: Option<u64>,
 }
 
+impl Bucket {
+    fn free_from(next: Instant) -> Bucket {
+        Bucket { waiting: BTreeMap::new(), next, held: None, identified: None }
+    }
+}
+
 /// An identify queue.
 #[derive(Debug)]
 pub struct Machine {
     options: Options,
-    remaining: u32,
-    // `None`: today starts with the next permit.
-    reset_at: Option<Instant>,
+    // `options` is where they came from; what counts is here.
+    budget: Budget,
+    // A number of buckets that waits until no permit is out.
+    regroup_to: Option<u32>,
+    // No permit at all before this: what was granted before a restart keeps its distance.
+    not_before: Instant,
     // Only buckets with something in them, so their number is bounded by the requests, not by what Discord says.
     buckets: BTreeMap<u32, Bucket>,
     requests: BTreeMap<u64, (u32, Stage)>,
     orders: u64,
     permits: VecDeque<Permit>,
-    // When permits were granted within the last two `DAY_MARGIN`s: as many as the buckets allow in that time.
-    recent: VecDeque<Instant>,
     now: Instant,
     stats: Stats,
 }
@@ -147,20 +149,47 @@ pub struct Machine {
 impl Machine {
     /// A queue in which nobody waits.
     pub fn new(options: Options, now: Instant) -> Machine {
-        let mut machine = Machine {
+        let Options { total, remaining, reset_after, reserve, max_concurrency, .. } = options;
+        let limit = SessionStartLimit { total, remaining, reset_after, max_concurrency };
+        Machine {
             options: Options { max_concurrency: options.max_concurrency.max(1), ..options },
-            remaining: 0,
-            reset_at: None,
+            budget: Budget::new(now, &limit, reserve),
+            regroup_to: None,
+            not_before: now,
             buckets: BTreeMap::new(),
             requests: BTreeMap::new(),
             orders: 0,
             permits: VecDeque::new(),
-            recent: VecDeque::new(),
             now,
             stats: Stats::default(),
-        };
-        machine.set_budget(now, options.remaining, options.reset_after);
+        }
+    }
+
+    /// A queue as it was when `snapshot` was taken, at least `elapsed` ago. `options` counts for all that the
+    /// snapshot does not tell.
+    pub fn restore(options: Options, snapshot: &Snapshot, elapsed: Duration, now: Instant) -> Machine {
+        let max_concurrency = snapshot.max_concurrency.max(1);
+        let mut machine = Machine::new(Options { max_concurrency, ..options }, now);
+        let then = now.checked_sub(elapsed).unwrap_or(now);
+        machine.budget = Budget::restored(then, snapshot, options.reserve);
+        if snapshot.busy {
+            // Not even `elapsed` is trusted here: one spacing is a small price.
+            machine.not_before = now + options.spacing + options.slack;
+        }
         machine
+    }
+
+    /// What has to outlive the process. Save it after permits were granted and before they are handed out, and when
+    /// [`Machine::is_quiet`] changes.
+    pub fn snapshot(&self) -> Snapshot {
+        let (told, spent) = self.budget.save(self.now);
+        Snapshot {
+            max_concurrency: self.regroup_to.unwrap_or(self.options.max_concurrency),
+            total: self.budget.total(),
+            told,
+            spent,
+            busy: !self.is_quiet(),
+        }
     }
 
     /// Asks for a permit. Asking again with the same ticket changes nothing.
@@ -180,12 +209,8 @@ impl Machine {
         self.orders += 1;
         let order = self.orders;
         self.requests.insert(ticket, (number, Stage::Waiting { order }));
-        let bucket = self.buckets.entry(number).or_insert_with(|| Bucket {
-            waiting: BTreeMap::new(),
-            next: now,
-            held: None,
-            identified: None,
-        });
+        let first = now.max(self.not_before);
+        let bucket = self.buckets.entry(number).or_insert_with(|| Bucket::free_from(first));
         bucket.waiting.insert(order, Permit { ticket, shard_id });
         self.grant(now);
         self.check_invariants();
@@ -206,7 +231,7 @@ impl Machine {
                 Stage::Granted => {
                     self.permits.retain(|permit| permit.ticket != ticket);
                     self.stats.returned += 1;
-                    self.remaining = self.remaining.saturating_add(1).min(self.options.total);
+                    self.budget.give_back(ticket);
                     if let Some(held) = bucket.held.take_if(|held| held.ticket == ticket) {
                         bucket.next = held.next_before;
                     }
@@ -220,16 +245,15 @@ impl Machine {
     /// Tells that the IDENTIFY of a permit was just sent: the next one of its bucket counts from here.
     pub fn identified(&mut self, now: Instant, ticket: u64, shard_id: u32) {
         let now = self.advance(now);
-        self.requests.remove(&ticket);
+        if let Some((number, Stage::Waiting { order })) = self.requests.remove(&ticket)
+            && let Some(bucket) = self.buckets.get_mut(&number)
+        {
+            bucket.waiting.remove(&order);
+        }
         let number = shard_id % self.options.max_concurrency;
         let next = now + self.options.spacing + self.options.slack;
         // A report that comes after its bucket was cleared still keeps the next permit away.
-        let bucket = self.buckets.entry(number).or_insert_with(|| Bucket {
-            waiting: BTreeMap::new(),
-            next,
-            held: None,
-            identified: None,
-        });
+        let bucket = self.buckets.entry(number).or_insert_with(|| Bucket::free_from(next));
         if bucket.held.take_if(|held| held.ticket == ticket).is_some() {
             bucket.next = next;
         } else {
@@ -249,6 +273,7 @@ impl Machine {
     pub fn answered(&mut self, now: Instant, ticket: u64, shard_id: u32) {
         let now = self.advance(now);
         let spacing = self.options.spacing;
+        self.budget.arrived(now, ticket);
         if let Some(bucket) = self.buckets.get_mut(&(shard_id % self.options.max_concurrency))
             && bucket.identified == Some(ticket)
         {
@@ -259,12 +284,20 @@ impl Machine {
         self.check_invariants();
     }
 
-    /// Takes over what `GET /gateway/bot` says now. Permits whose IDENTIFY has not arrived there yet are counted
-    /// on top.
-    pub fn refresh(&mut self, now: Instant, remaining: u32, reset_after: Duration) {
+    /// Takes over what `GET /gateway/bot` said when it was asked at `asked_at`. Permits whose IDENTIFY may not have
+    /// arrived there by then are counted on top.
+    pub fn refresh(&mut self, now: Instant, asked_at: Instant, limit: &SessionStartLimit) {
         let now = self.advance(now);
-        self.set_budget(now, remaining, reset_after);
-        self.remaining = self.remaining.saturating_sub(self.held());
+        self.budget.refresh(now, asked_at, limit);
+        self.set_max_concurrency(now, limit.max_concurrency);
+    }
+
+    /// Changes the number of buckets. Who waits is put where it belongs now, in the same order; permits that are out
+    /// are waited for first.
+    pub fn set_max_concurrency(&mut self, now: Instant, max_concurrency: u32) {
+        let now = self.advance(now);
+        let max_concurrency = max_concurrency.max(1);
+        self.regroup_to = (max_concurrency != self.options.max_concurrency).then_some(max_concurrency);
         self.grant(now);
         self.check_invariants();
     }
@@ -283,11 +316,15 @@ impl Machine {
 
     /// When [`Machine::handle_deadline`] is to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let day = self.reset_at.filter(|_| self.remaining == 0);
+        let day = self.budget.blocked_until();
         let buckets = self.buckets.values().filter_map(|bucket| self.bucket_deadline(bucket));
-        match (buckets.min(), self.waiting()) {
+        // Also with no bucket, as the queue becomes quiet then.
+        let calm = Some(self.not_before).filter(|&at| at > self.now);
+        match (buckets.chain(calm).min(), self.waiting()) {
             // The day's end matters to those who wait for it.
-            (at, 1..) if self.remaining == 0 => at.map_or(day, |at| Some(day.map_or(at, |day| day.min(at)))),
+            (at, 1..) if self.budget.spendable() == 0 => {
+                at.map_or(day, |at| Some(day.map_or(at, |day| day.min(at))))
+            }
             (at, _) => at,
         }
     }
@@ -297,16 +334,41 @@ impl Machine {
         self.buckets.values().map(|bucket| bucket.waiting.len()).sum()
     }
 
-    /// How many permits are left today.
+    /// How many permits are left today, the reserve among them.
     pub fn remaining(&self) -> u32 {
-        self.remaining
+        self.budget.remaining()
+    }
+
+    /// How many a day has.
+    pub fn total(&self) -> u32 {
+        self.budget.total()
+    }
+
+    /// When there will be more permits; `None` where all are there.
+    pub fn reset_at(&self) -> Option<Instant> {
+        self.budget.reset_at()
+    }
+
+    /// Whether nothing may be granted before the day ends.
+    pub fn is_exhausted(&self) -> bool {
+        self.budget.spendable() == 0
+    }
+
+    /// How many buckets there are.
+    pub fn max_concurrency(&self) -> u32 {
+        self.options.max_concurrency
+    }
+
+    /// Whether nobody waits and no permit is so young that another may not follow it.
+    pub fn is_quiet(&self) -> bool {
+        self.buckets.is_empty() && self.now >= self.not_before
     }
 
     /// When the next permit can be granted; `None` when nobody waits, or the time depends on a report.
     pub fn next_permit_at(&self) -> Option<Instant> {
         let waiting = self.buckets.values().filter(|bucket| !bucket.waiting.is_empty());
         let next = waiting.filter(|bucket| bucket.held.is_none()).map(|bucket| bucket.next).min()?;
-        let day = self.reset_at.filter(|_| self.remaining == 0);
+        let day = self.budget.blocked_until();
         Some(day.map_or(next, |day| day.max(next)))
     }
 
@@ -320,41 +382,23 @@ impl Machine {
         self.now
     }
 
-    fn set_budget(&mut self, now: Instant, remaining: u32, reset_after: Duration) {
-        self.remaining = remaining.min(self.options.total);
-        self.reset_at = if reset_after.is_zero() && remaining > 0 && remaining >= self.options.total {
-            None
-        } else {
-            Some(now + reset_after.clamp(RESET_AFTER_MIN, RESET_AFTER_MAX) + DAY_MARGIN)
-        };
-    }
-
-    /// Permits that are out and whose IDENTIFY was not reported.
-    fn held(&self) -> u32 {
-        let held = self.buckets.values().filter(|bucket| bucket.held.is_some()).count();
-        u32::try_from(held).unwrap_or(u32::MAX)
+    /// Whether permits are out whose IDENTIFY was not reported.
+    fn any_held(&self) -> bool {
+        self.buckets.values().any(|bucket| bucket.held.is_some())
     }
 
     fn bucket_deadline(&self, bucket: &Bucket) -> Option<Instant> {
         match (&bucket.held, self.options.feedback_wait) {
             (Some(held), Some(wait)) => Some(held.since + wait),
             // With nobody waiting, the bucket is cleared away at its time.
-            _ if bucket.waiting.is_empty() || self.remaining > 0 => Some(bucket.next),
+            _ if bucket.waiting.is_empty() || self.budget.spendable() > 0 => Some(bucket.next),
             _ => None,
         }
     }
 
     /// Hands out every permit whose time has come, the oldest request first.
     fn grant(&mut self, now: Instant) {
-        while self.recent.front().is_some_and(|&at| at + DAY_MARGIN * 2 < now) {
-            self.recent.pop_front();
-        }
-        if self.reset_at.is_some_and(|at| at <= now) {
-            // A late permit of yesterday may count today. One that is held still is late, or older than any day.
-            let late = u32::try_from(self.recent.len()).unwrap_or(u32::MAX).max(self.held());
-            self.remaining = self.options.total.saturating_sub(late);
-            self.reset_at = (late > 0).then_some(now + DAY + DAY_MARGIN);
-        }
+        self.budget.turn_over(now);
         if let Some(wait) = self.options.feedback_wait {
             for bucket in self.buckets.values_mut() {
                 if let Some(held) = bucket.held.take_if(|held| held.since + wait <= now) {
@@ -364,23 +408,28 @@ impl Machine {
                 }
             }
         }
+        self.regroup(now);
+        if self.regroup_to.is_some() {
+            return;
+        }
         let mut ready: Vec<(u64, u32)> = self
             .buckets
             .iter()
             .filter(|(_, bucket)| bucket.held.is_none() && bucket.next <= now)
             .filter_map(|(&number, bucket)| Some((*bucket.waiting.first_key_value()?.0, number)))
             .collect();
-        ready.sort_unstable();
+        // Buckets in their order, as Discord wants them; where not all can be served, who has waited longest.
+        if ready.len() > self.budget.spendable() as usize {
+            ready.sort_unstable();
+        }
         for (_, number) in ready {
-            if self.remaining == 0 {
+            if self.budget.spendable() == 0 {
                 break;
             }
             // `ready` was taken from the buckets just now, and each is visited once.
             let Some(bucket) = self.buckets.get_mut(&number) else { continue };
             let Some((_, permit)) = bucket.waiting.pop_first() else { continue };
-            self.remaining -= 1;
-            self.reset_at.get_or_insert(now + DAY + DAY_MARGIN);
-            self.recent.push_back(now);
+            self.budget.spend(now, permit.ticket);
             self.stats.granted += 1;
             let next_before = bucket.next;
             bucket.next = now + self.options.spacing + self.options.slack;
@@ -397,6 +446,25 @@ impl Machine {
             .retain(|_, bucket| !bucket.waiting.is_empty() || bucket.held.is_some() || bucket.next > now);
     }
 
+    /// Puts everybody into the buckets of a new number of them, once no permit is out. A bucket's distance is kept by
+    /// all, as nothing says which of the new ones Discord counts it for.
+    fn regroup(&mut self, now: Instant) {
+        if self.any_held() {
+            return;
+        }
+        let Some(max_concurrency) = self.regroup_to.take() else { return };
+        self.options.max_concurrency = max_concurrency;
+        let old = std::mem::take(&mut self.buckets);
+        self.not_before = old.values().map(|bucket| bucket.next).fold(self.not_before, Instant::max);
+        let first = now.max(self.not_before);
+        for (order, permit) in old.into_values().flat_map(|bucket| bucket.waiting) {
+            let number = permit.shard_id % max_concurrency;
+            self.requests.insert(permit.ticket, (number, Stage::Waiting { order }));
+            let bucket = self.buckets.entry(number).or_insert_with(|| Bucket::free_from(first));
+            bucket.waiting.insert(order, permit);
+        }
+    }
+
     /// Panics in debug builds when the machine contradicts itself.
     fn check_invariants(&self) {
         if !cfg!(debug_assertions) {
@@ -405,7 +473,7 @@ impl Machine {
         let held = self.buckets.values().filter(|bucket| bucket.held.is_some()).count();
         assert_eq!(self.requests.len(), self.waiting() + held);
         assert!(self.requests.len() <= self.options.requests_max);
-        assert!(self.remaining <= self.options.total);
+        assert!(self.budget.remaining() <= self.budget.total());
         for (ticket, (number, stage)) in &self.requests {
             let bucket = self.buckets.get(number);
             let known = match stage {

@@ -4,8 +4,12 @@
 //! that number), and a number of them per day; going over the second ends every session and resets the token.
 //! [`Machine`] hands out permits within both. It does no IO, so that any runtime can drive it.
 
+mod budget;
 pub mod machine;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
+pub use budget::SessionStartLimit;
 pub use machine::{Full, Machine, Options, Permit, Stats};
+pub use snapshot::Snapshot;
