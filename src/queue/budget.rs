@@ -89,8 +89,8 @@ impl Budget {
         budget
     }
 
-    /// What counts, for [`Snapshot::told`] and [`Snapshot::spent`].
-    pub(super) fn save(&self, now: Instant) -> (Option<(u32, Duration)>, Vec<(Duration, u32)>) {
+    /// What counts, as a snapshot of a queue that is otherwise as the arguments say.
+    pub(super) fn save(&self, now: Instant, max_concurrency: u32, busy: bool) -> Snapshot {
         let told = self.told.map(|(used, until)| (used, until.saturating_duration_since(now)));
         let mut slots: Vec<(Duration, u32)> = Vec::new();
         // From the newest: each slot has the age of its newest permit, so that none counts too short.
@@ -102,7 +102,12 @@ impl Budget {
             }
         }
         slots.reverse();
-        (told, slots)
+        Snapshot { max_concurrency, total: self.total, told, spent: slots, busy }
+    }
+
+    /// Another number of IDENTIFYs per day.
+    pub(super) fn set_total(&mut self, total: u32) {
+        self.total = total;
     }
 
     pub(super) fn total(&self) -> u32 {

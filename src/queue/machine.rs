@@ -182,14 +182,8 @@ impl Machine {
     /// What has to outlive the process. Save it after permits were granted and before they are handed out, and when
     /// [`Machine::is_quiet`] changes.
     pub fn snapshot(&self) -> Snapshot {
-        let (told, spent) = self.budget.save(self.now);
-        Snapshot {
-            max_concurrency: self.regroup_to.unwrap_or(self.options.max_concurrency),
-            total: self.budget.total(),
-            told,
-            spent,
-            busy: !self.is_quiet(),
-        }
+        let max_concurrency = self.regroup_to.unwrap_or(self.options.max_concurrency);
+        self.budget.save(self.now, max_concurrency, !self.is_quiet())
     }
 
     /// Asks for a permit. Asking again with the same ticket changes nothing.
@@ -290,6 +284,14 @@ impl Machine {
         let now = self.advance(now);
         self.budget.refresh(now, asked_at, limit);
         self.set_max_concurrency(now, limit.max_concurrency);
+    }
+
+    /// Changes how many IDENTIFYs a day has, where somebody else than Discord tells it.
+    pub fn set_total(&mut self, now: Instant, total: u32) {
+        let now = self.advance(now);
+        self.budget.set_total(total);
+        self.grant(now);
+        self.check_invariants();
     }
 
     /// Changes the number of buckets. Who waits is put where it belongs now, in the same order; permits that are out

@@ -12,6 +12,7 @@
 //! tasks, else steal one; flush. A thief never touches a socket. The reactor knows no Discord and no AMQP.
 
 pub mod clock;
+pub mod listener;
 pub mod mesh;
 pub mod resolve;
 pub mod socket;
@@ -26,6 +27,7 @@ use crossbeam_deque::Worker;
 
 use crate::base::Timers;
 pub use clock::Turn;
+pub use listener::Listener;
 pub use mesh::Mesh;
 use mesh::{Mail, WAKER};
 pub use resolve::Resolver;
@@ -41,6 +43,22 @@ pub trait Task: Send + 'static {
 
     /// The index of the thread that the task goes back to.
     fn home(&self) -> usize;
+}
+
+/// The task of a home that sends none out.
+#[derive(Debug)]
+pub enum NoTask {}
+
+impl Task for NoTask {
+    type Scratch = ();
+
+    fn run(&mut self, _: Turn, (): &mut ()) {
+        match *self {}
+    }
+
+    fn home(&self) -> usize {
+        match *self {}
+    }
 }
 
 /// How a task came back.

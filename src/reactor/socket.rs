@@ -3,9 +3,11 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use socket2::{SockRef, TcpKeepalive};
 
 /// What an epoll event said.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +59,30 @@ impl Socket {
         // Small frames must not wait for an acknowledgement; what can be gathered is gathered before writing.
         stream.set_nodelay(true)?;
         Ok(Socket { stream, connected: false, readable: false, writable: false, ending: false })
+    }
+
+    /// Takes over a connection that was accepted and registers it with `token`.
+    ///
+    /// # Errors
+    /// When epoll does not take it.
+    pub fn accepted(registry: &Registry, mut stream: TcpStream, token: usize) -> io::Result<Socket> {
+        registry.register(&mut stream, Token(token), Interest::READABLE | Interest::WRITABLE)?;
+        stream.set_nodelay(true)?;
+        Ok(Socket { stream, connected: true, readable: false, writable: true, ending: false })
+    }
+
+    /// Lets the system find out whether a peer that says nothing is still there: after `IDLE` without a byte it asks
+    /// every `INTERVAL`, and after `PROBES` without an answer the connection is broken. For connections on which
+    /// silence of hours is normal.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn keep_alive(&self) -> io::Result<()> {
+        const IDLE: Duration = Duration::from_secs(30);
+        const INTERVAL: Duration = Duration::from_secs(10);
+        const PROBES: u32 = 4;
+        let settings = TcpKeepalive::new().with_time(IDLE).with_interval(INTERVAL).with_retries(PROBES);
+        SockRef::from(&self.stream).set_tcp_keepalive(&settings)
     }
 
     /// Remembers what epoll said.
