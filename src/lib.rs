@@ -10,6 +10,7 @@
 //!   queue                       who may identify, and when
 //!   cache                       entities in a fixed amount of memory
 //!   reactor                     epoll, deadlines, threads, stealing; knows no Discord and no AMQP
+//!   state                       what outlives the process, in files
 //!     relay                     a shard's task and a cluster's outbox: where the siblings meet
 //!       runtime                 sockets and threads: which machine lives where
 //! sim                           a Discord stand-in, as a machine and as a server
@@ -31,4 +32,5 @@ pub mod reactor;
 pub mod relay;
 pub mod runtime;
 pub mod sim;
+pub mod state;
 pub mod stream;

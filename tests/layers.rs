@@ -17,6 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cache", &["base"]),
     ("reactor", &["base"]),
     ("http", &["base"]),
+    ("state", &["base", "queue"]),
     ("logging", &["base"]),
     ("relay", &["base", "stream", "gateway", "amqp", "queue", "cache", "reactor"]),
     // The stand-in speaks Discord's side: opcodes and close codes are the same tables.
