@@ -33,15 +33,16 @@ enum Phase {
     Outstanding(Terms),
     /// The last answer was given.
     Over,
-    /// Nothing that comes could be understood.
+    /// The connection cannot go on.
     Failed(Error),
 }
 
-/// One connection of a client. [`Connection::receive`] what the socket brought, then poll, respond and transmit.
+/// One connection of a client. [`Connection::receive`] what the socket brought, then [`Connection::transmit`] and
+/// [`Connection::poll_request`]; after each [`Connection::respond`], both again.
 pub struct Connection {
     limits: Limits,
     phase: Phase,
-    // Invariant: empty but in `Ready` and `Outstanding`, and there too if no further request is taken.
+    // Invariant: empty but in `Ready` and `Outstanding`, and there too where the client sends no further request.
     pipelined: Vec<u8>,
 }
 

@@ -96,7 +96,7 @@ pub(super) struct Head {
     pub request: Request,
     /// `None`: it has no body.
     pub framing: Option<Framing>,
-    /// The client waits for a word before it sends the body (RFC 9110 10.1.1).
+    /// The client waits for a word before it sends the body, if it has one.
     pub expects_continue: bool,
 }
 
@@ -133,8 +133,8 @@ pub(super) fn parse_head(bytes: &[u8], headers: usize, limits: &Limits) -> Resul
         authorization: authorization.map(Secret::new),
         body: Vec::new(),
     };
-    // HTTP/1.0 does not know the expectation (RFC 9110 10.1.1), and without a body there is nothing to wait for.
-    let expects_continue = fields.expects_continue && version == Version::Http11 && framing.is_some();
+    // HTTP/1.0 does not know the expectation (RFC 9110 10.1.1).
+    let expects_continue = fields.expects_continue && version == Version::Http11;
     Ok(Head { request, framing, expects_continue })
 }
 
