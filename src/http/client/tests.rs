@@ -20,7 +20,6 @@ fn asks_until_there_is_an_answer() {
     ]
     .into_iter();
     let mut slept = Vec::new();
-    let stop = AtomicBool::new(false);
     let bot = fetch(
         || replies.next().unwrap(),
         |wait| {
@@ -28,7 +27,7 @@ fn asks_until_there_is_an_answer() {
             true
         },
         7,
-        &stop,
+        &|| false,
     )
     .unwrap();
     assert_eq!(bot.shards, 9);
@@ -47,7 +46,7 @@ fn a_refused_token_is_asked_about_once() {
         },
         |_| true,
         7,
-        &AtomicBool::new(false),
+        &|| false,
     );
     assert!(matches!(result, Err(Error::Fatal(_))));
     assert_eq!(asked, 1);
@@ -56,17 +55,18 @@ fn a_refused_token_is_asked_about_once() {
 #[test]
 fn a_stop_ends_the_wait() {
     let stop = AtomicBool::new(false);
+    let stopped = || stop.load(Ordering::Relaxed);
     let result = fetch(
         || {
             stop.store(true, Ordering::Relaxed);
             Ok(reply(429, br#"{"retry_after":86400}"#))
         },
-        |wait| sleep(wait, &stop),
+        |wait| sleep(wait, &stopped),
         7,
-        &stop,
+        &stopped,
     );
     assert_eq!(result, Err(Error::Stopped));
-    assert_eq!(fetch(|| unreachable!(), |_| true, 7, &stop), Err(Error::Stopped));
+    assert_eq!(fetch(|| unreachable!(), |_| true, 7, &stopped), Err(Error::Stopped));
 }
 
 #[test]
