@@ -19,18 +19,34 @@
 //!
 //! Everything above `reactor` that holds protocol state is a value without IO: it takes (now, input), yields
 //! outputs and a deadline, and never reads a clock, a socket or a random source.
+//!
+//! Everything but [`base`] and [`queue`] is behind the feature `program`, which is on by default. A bot that only wants
+//! the identify queue takes rateway with `default-features = false`.
 
-pub mod amqp;
 pub mod base;
-pub mod cache;
-pub mod config;
-pub mod gateway;
-pub mod http;
-pub mod logging;
 pub mod queue;
+
+#[cfg(feature = "program")]
+pub mod amqp;
+#[cfg(feature = "program")]
+pub mod cache;
+#[cfg(feature = "program")]
+pub mod config;
+#[cfg(feature = "program")]
+pub mod gateway;
+#[cfg(feature = "program")]
+pub mod http;
+#[cfg(feature = "program")]
+pub mod logging;
+#[cfg(feature = "program")]
 pub mod reactor;
+#[cfg(feature = "program")]
 pub mod relay;
+#[cfg(feature = "program")]
 pub mod runtime;
+#[cfg(feature = "program")]
 pub mod sim;
+#[cfg(feature = "program")]
 pub mod state;
+#[cfg(feature = "program")]
 pub mod stream;

@@ -1,6 +1,7 @@
 //! Small tools that every layer may use and that know nothing of any protocol.
 
 pub mod buf;
+#[cfg(feature = "program")]
 pub mod deflate;
 pub mod rng;
 pub mod secret;

@@ -316,6 +316,11 @@ impl Machine {
         self.permits.pop_front()
     }
 
+    /// Whether this ticket's permit is out, and neither reported as used nor given back nor lapsed.
+    pub fn holds(&self, ticket: u64) -> bool {
+        matches!(self.requests.get(&ticket), Some((_, Stage::Granted)))
+    }
+
     /// When [`Machine::handle_deadline`] is to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let day = self.budget.blocked_until();

@@ -145,6 +145,24 @@ fn a_permit_that_nobody_reports_lapses() {
 }
 
 #[test]
+fn a_permit_is_held_until_it_is_reported_given_back_or_lapsed() {
+    let t = start();
+    let mut queue = Machine::new(options(4), t);
+    for ticket in 0..4 {
+        queue.request(t, ticket, ticket as u32).unwrap();
+    }
+    queue.request(t, 4, 0).unwrap();
+    assert_eq!(permits(&mut queue), [0, 1, 2, 3]);
+    assert!((0..4).all(|ticket| queue.holds(ticket)));
+    assert!(!queue.holds(4) && !queue.holds(99), "who waits, or is unknown, holds nothing");
+    queue.identified(t, 1, 1);
+    queue.cancel(t, 2);
+    assert_eq!((0..4).map(|ticket| queue.holds(ticket)).collect::<Vec<_>>(), [true, false, false, true]);
+    queue.handle_deadline(t + secs(10));
+    assert!(!queue.holds(0) && !queue.holds(3) && queue.holds(4));
+}
+
+#[test]
 fn a_permit_that_is_given_back_costs_nothing() {
     let t = start();
     let mut queue = Machine::new(options(1), t);
