@@ -13,6 +13,7 @@
 //!   state                       what outlives the process, in files
 //!     relay                     a shard's task and a cluster's outbox: where the siblings meet
 //!       runtime                 sockets and threads: which machine lives where
+//! service                       the identify queue for other programs, over HTTP
 //! sim                           a Discord stand-in, as a machine and as a server
 //! config, http, logging         what the operator sets and reads; config knows whose values it parses
 //! ```
@@ -44,6 +45,8 @@ pub mod reactor;
 pub mod relay;
 #[cfg(feature = "program")]
 pub mod runtime;
+#[cfg(feature = "program")]
+pub mod service;
 #[cfg(feature = "program")]
 pub mod sim;
 #[cfg(feature = "program")]

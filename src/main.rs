@@ -9,14 +9,16 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use lexopt::prelude::*;
-use rateway::config::{Config, settings};
-use rateway::{logging, runtime, sim};
+use rateway::config::{Config, InEffect, QueueConfig, settings};
+use rateway::{logging, runtime, service, sim};
 
 /// What the arguments ask for.
 #[derive(Debug, PartialEq, Eq)]
 enum Command {
     Gateway { file: Option<PathBuf>, end_sessions: bool },
     Check { file: Option<PathBuf> },
+    Queue { file: Option<PathBuf>, check: bool },
+    QueueHelp,
     Sim(Vec<OsString>),
     Help,
     Version,
@@ -26,6 +28,8 @@ fn main() -> ExitCode {
     match parse(lexopt::Parser::from_env()) {
         Ok(Command::Gateway { file, end_sessions }) => gateway(file, end_sessions),
         Ok(Command::Check { file }) => check(file),
+        Ok(Command::Queue { file, check }) => queue(file, check),
+        Ok(Command::QueueHelp) => print(&queue_help()),
         Ok(Command::Sim(arguments)) => sim::run(arguments.into_iter()),
         Ok(Command::Help) => print(&help()),
         Ok(Command::Version) => print(concat!("rateway ", env!("CARGO_PKG_VERSION"), "\n")),
@@ -43,6 +47,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
             Long("end-sessions") => end_sessions = true,
             // A file that is called like a sub-command is given with -c or as ./check.
             Value(value) if first && value == "sim" => return Ok(Command::Sim(parser.raw_args()?.collect())),
+            Value(value) if first && value == "queue" => return parse_queue(parser),
             Value(value) if first && value == "check" => check = true,
             Value(value) if file.is_none() => file = Some(value.into()),
             argument => return Err(argument.unexpected()),
@@ -54,6 +59,20 @@ fn parse(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
         (true, false) => Ok(Command::Check { file }),
         (false, _) => Ok(Command::Gateway { file, end_sessions }),
     }
+}
+
+fn parse_queue(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
+    let (mut file, mut check) = (None, false);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Short('h') | Long("help") => return Ok(Command::QueueHelp),
+            Short('c') | Long("config") if file.is_none() => file = Some(parser.value()?.into()),
+            Long("check") => check = true,
+            Value(value) if file.is_none() => file = Some(value.into()),
+            argument => return Err(argument.unexpected()),
+        }
+    }
+    Ok(Command::Queue { file, check })
 }
 
 fn gateway(file: Option<PathBuf>, end_sessions: bool) -> ExitCode {
@@ -81,20 +100,47 @@ fn gateway(file: Option<PathBuf>, end_sessions: bool) -> ExitCode {
 
 fn check(file: Option<PathBuf>) -> ExitCode {
     match Config::load(file.as_deref(), |name| std::env::var_os(name)) {
-        Ok(config) => {
-            let width = settings::ALL.iter().map(|setting| setting.name.len()).max().unwrap_or_default();
-            let mut out = String::from("The configuration is good. In effect:\n");
-            // Writing to a String cannot fail.
-            for line in &config.in_effect {
-                let _ = writeln!(out, "  {:<width$}  {}  ({})", line.name, line.value, line.origin);
-            }
-            for warning in &config.warnings {
-                let _ = writeln!(out, "Warning: {warning}");
-            }
-            print(&out)
-        }
+        Ok(config) => print(&in_effect(&config.in_effect, &config.warnings)),
         Err(problems) => wrong(&problems.to_string()),
     }
+}
+
+fn queue(file: Option<PathBuf>, check: bool) -> ExitCode {
+    let config = match QueueConfig::load(file.as_deref(), |name| std::env::var_os(name)) {
+        Ok(config) => config,
+        Err(problems) => return wrong(&problems.to_string()),
+    };
+    if check {
+        return print(&in_effect(&config.in_effect, &config.warnings));
+    }
+    logging::start(logging::Options {
+        filter: config.log_level.clone(),
+        format: config.log_format,
+        now: wall_clock,
+    });
+    for warning in &config.warnings {
+        log::warn!("{warning}");
+    }
+    match service::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn in_effect(lines: &[InEffect], warnings: &[String]) -> String {
+    let width = lines.iter().map(|line| line.name.len()).max().unwrap_or_default();
+    let mut out = String::from("The configuration is good. In effect:\n");
+    // Writing to a String cannot fail.
+    for line in lines {
+        let _ = writeln!(out, "  {:<width$}  {}  ({})", line.name, line.value, line.origin);
+    }
+    for warning in warnings {
+        let _ = writeln!(out, "Warning: {warning}");
+    }
+    out
 }
 
 /// Prints to standard output, whoever reads it.
@@ -118,7 +164,7 @@ fn wall_clock() -> SystemTime {
 }
 
 fn help() -> String {
-    let settings = settings::help_text();
+    let settings = settings::help_text(settings::GATEWAY);
     format!(
         "\
 rateway holds the WebSocket shards of a Discord bot and hands every event to workers over AMQP 0-9-1.
@@ -127,6 +173,7 @@ Usage:
   rateway [FILE]           run the gateway with variables and, if given, a TOML file
   rateway -c FILE          the same
   rateway check [FILE]     only read the configuration: say what is wrong, or what is in effect
+  rateway queue [FILE]     the identify queue for shards in other programs (rateway queue --help)
   rateway sim [OPTIONS]    a Discord stand-in for development and load (rateway sim --help)
 
 Options:
@@ -144,6 +191,37 @@ Examples:
 
 Settings, each a variable or a key in the file; the variable wins:
 {settings}"
+    )
+}
+
+fn queue_help() -> String {
+    let own = settings::help_text(settings::QUEUE_ONLY);
+    let shared = settings::help_text(settings::QUEUE_SHARED);
+    format!(
+        "\
+rateway queue says over HTTP when a shard may identify, so that shards in any number of programs share Discord's limits.
+
+A shard asks with any request, and is answered when it may identify. It runs where twilight-rs/gateway-queue or
+PluralKit/gateway-queue ran.
+
+Usage:
+  rateway queue [FILE]     run with variables and, if given, a TOML file
+  rateway queue -c FILE    the same
+  rateway queue --check    only read the configuration: say what is wrong, or what is in effect
+
+Exit status: 0 stopped as asked, 1 could not go on, 2 arguments or configuration are wrong.
+
+Examples:
+  PORT=5000 rateway queue                              a bot with one bucket
+  PORT=5000 DISCORD_TOKEN_FILE=token rateway queue     any bot: buckets and session starts as Discord says
+  curl 'localhost:5000/?shard=3'                       wait for shard 3's turn
+  curl 'localhost:5000/k/KEY?shard=3&max_concurrency=16'   the same for another bot, whom KEY names
+  curl localhost:9980/metrics                          how it goes
+
+Settings, each a variable or a key in the file; the variable wins:
+{own}
+Settings that the gateway has too (DISCORD_TOKEN is not required here):
+{shared}"
     )
 }
 
@@ -172,15 +250,25 @@ mod tests {
             parsed(&["sim", "--shards", "4", "-h"]),
             Ok(Command::Sim(["--shards", "4", "-h"].map(OsString::from).to_vec()))
         );
+        assert_eq!(parsed(&["queue"]), Ok(Command::Queue { file: None, check: false }));
+        let file = Some("x.toml".into());
+        assert_eq!(parsed(&["queue", "-c", "x.toml", "--check"]), Ok(Command::Queue { file, check: true }));
+        assert_eq!(parsed(&["queue", "--help"]), Ok(Command::QueueHelp));
         assert_eq!(parsed(&["--help"]), Ok(Command::Help));
         assert_eq!(parsed(&["-V"]), Ok(Command::Version));
     }
 
     #[test]
     fn wrong_arguments() {
-        for arguments in
-            [&["a", "b"][..], &["-c"], &["-c", "a", "-c", "b"], &["--nope"], &["check", "--end-sessions"]]
-        {
+        for arguments in [
+            &["a", "b"][..],
+            &["-c"],
+            &["-c", "a", "-c", "b"],
+            &["--nope"],
+            &["check", "--end-sessions"],
+            &["queue", "a", "b"],
+            &["queue", "--end-sessions"],
+        ] {
             assert!(parsed(arguments).is_err(), "{arguments:?}");
         }
     }
@@ -188,6 +276,6 @@ mod tests {
     #[test]
     fn help_names_every_setting() {
         let help = help();
-        assert!(settings::ALL.iter().all(|setting| help.contains(setting.name)));
+        assert!(settings::GATEWAY.iter().all(|setting| help.contains(setting.name)));
     }
 }

@@ -23,17 +23,18 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // The stand-in speaks Discord's side: opcodes and close codes are the same tables.
     ("sim", &["base", "gateway"]),
     // Parsers of values live with those who use the values.
-    ("config", &["base", "stream", "gateway", "amqp", "cache", "http", "logging"]),
+    ("config", &["base", "stream", "gateway", "amqp", "queue", "cache", "http", "logging"]),
+    ("service", &["base", "queue", "reactor", "http", "state", "config"]),
     (
         "runtime",
         &[
-            "base", "stream", "gateway", "amqp", "queue", "cache", "reactor", "http", "logging", "relay",
-            "config",
+            "base", "stream", "gateway", "amqp", "queue", "cache", "reactor", "http", "logging", "state",
+            "relay", "config",
         ],
     ),
     // lib.rs only declares; main.rs calls the top.
     ("lib", &[]),
-    ("main", &["base", "config", "logging", "reactor", "runtime", "sim"]),
+    ("main", &["base", "config", "logging", "reactor", "runtime", "service", "sim"]),
 ];
 
 /// What `sim` may name of `gateway`.

@@ -3,11 +3,15 @@
 pub mod buf;
 #[cfg(feature = "program")]
 pub mod deflate;
+#[cfg(feature = "program")]
+pub mod digest;
 pub mod rng;
 pub mod secret;
 pub mod timers;
 
 pub use buf::Buf;
+#[cfg(feature = "program")]
+pub use digest::sha256_hex;
 pub use rng::Rng;
 pub use secret::Secret;
 pub use timers::Timers;

@@ -9,6 +9,7 @@
 
 mod parse;
 pub mod plan;
+mod queue;
 pub mod settings;
 mod sources;
 
@@ -23,8 +24,10 @@ use crate::base::Secret;
 use crate::cache::KindSet;
 use crate::http;
 use crate::logging::{Filter, Format};
+use crate::queue::Endpoint;
 pub use crate::stream::Compression;
 pub use plan::{Cluster, Plan, PlanError, plan};
+pub use queue::QueueConfig;
 use sources::Sources;
 
 /// Certificates read from a file that the operator named.
@@ -93,6 +96,12 @@ pub struct Config {
     pub log_format: Format,
     /// IDENTIFY_SLACK_MS.
     pub identify_slack: Duration,
+    /// IDENTIFY_RESERVE.
+    pub identify_reserve: u32,
+    /// QUEUE_URL.
+    pub queue_url: Option<Endpoint>,
+    /// STATE_DIR, or what stands for it; `None` keeps nothing.
+    pub state_dir: Option<PathBuf>,
     /// STOP_TIMEOUT_MS.
     pub stop_timeout: Duration,
     /// What is not wrong but worth a line in the log at start.
@@ -191,6 +200,12 @@ impl Config {
         let log_level = from.required(&s::LOG_LEVEL, Filter::parse);
         let log_format = from.required(&s::LOG_FORMAT, parse::log_format);
         let identify_slack = from.required(&s::IDENTIFY_SLACK_MS, duration_ms(60_000));
+        let identify_reserve =
+            from.required(&s::IDENTIFY_RESERVE, |text| parse::whole_u32(text, 0..=1_000_000));
+        let queue_url = from.optional(&s::QUEUE_URL, |text| {
+            Endpoint::parse(text).map_err(|error| format!("a URL that cannot be used: {error}"))
+        });
+        let state_dir = from.state_dir();
         let stop_timeout = from.required(&s::STOP_TIMEOUT_MS, duration_ms(600_000));
         let (problems, in_effect) = from.finish();
 
@@ -227,6 +242,9 @@ impl Config {
                 log_level: log_level?,
                 log_format: log_format?,
                 identify_slack: identify_slack?,
+                identify_reserve: identify_reserve?,
+                queue_url,
+                state_dir,
                 stop_timeout: stop_timeout?,
                 in_effect,
             })
@@ -262,6 +280,9 @@ fn ca_file(text: &str) -> Result<CaFile, String> {
     }
 }
 
+const TOKEN_LEAKS: &str =
+    "DISCORD_API_URL is plain http to another machine: the bot token travels unencrypted";
+
 fn warnings(intents: u64, discord_api_url: &str) -> Vec<String> {
     let mut out = Vec::new();
     if intents & parse::GUILD_MESSAGES != 0 && intents & parse::MESSAGE_CONTENT == 0 {
@@ -272,9 +293,7 @@ fn warnings(intents: u64, discord_api_url: &str) -> Vec<String> {
         );
     }
     if parse::leaks_token(discord_api_url) {
-        out.push(
-            "DISCORD_API_URL is plain http to another machine: the bot token travels unencrypted".to_owned(),
-        );
+        out.push(TOKEN_LEAKS.to_owned());
     }
     out
 }

@@ -69,17 +69,19 @@ impl Setting {
 use Preset::{Required, Unset, Value};
 
 macro_rules! settings {
-    ($($ident:ident = $setting:expr;)*) => {
+    ($(#[$doc:meta])* $all:ident: $($ident:ident = $setting:expr;)*) => {
         $(
             #[doc = concat!("The setting `", stringify!($ident), "`.")]
             pub static $ident: Setting = $setting;
         )*
-        /// Every setting, in the order in which people are shown them.
-        pub static ALL: &[&Setting] = &[$(&$ident),*];
+        $(#[$doc])*
+        pub static $all: &[&Setting] = &[$(&$ident),*];
     };
 }
 
 settings! {
+    /// The gateway's settings, in the order in which people are shown them.
+    GATEWAY:
     DISCORD_TOKEN = Setting::secret("DISCORD_TOKEN", "token", Required,
         "the bot token from Discord's developer portal",
         "Who the bot is. `DISCORD_TOKEN_FILE` (`token_file`) reads it from a file.");
@@ -163,16 +165,65 @@ settings! {
     IDENTIFY_SLACK_MS = Setting::new("IDENTIFY_SLACK_MS", "identify_slack_ms", Value("250"),
         "a whole number, 0 to 60000 (milliseconds)",
         "Added to Discord's 5 s between identifies: Discord counts arrivals, and the way there is not always equally long.");
+    IDENTIFY_RESERVE = Setting::new("IDENTIFY_RESERVE", "identify_reserve", Value("0"),
+        "a whole number, 0 to 1000000",
+        "Session starts of the day that are never used up: for what starts sessions outside this queue.");
+    QUEUE_URL = Setting::new("QUEUE_URL", "queue_url", Unset("the queue of this process"),
+        "an `http://` URL; `{token_hash}`, `{shard_id}`, `{shard_count}` and `{max_concurrency}` are filled in",
+        "The identify queue that all processes of the bot share: `rateway queue` or twilight's gateway-queue.");
+    STATE_DIR = Setting::new("STATE_DIR", "state_dir", Unset("systemd's STATE_DIRECTORY, else $XDG_STATE_HOME/rateway"),
+        "a folder, or `none`",
+        "What outlives a restart: when the last session was started.");
     STOP_TIMEOUT_MS = Setting::new("STOP_TIMEOUT_MS", "stop_timeout_ms", Value("5000"),
         "a whole number, 0 to 600000 (milliseconds)",
         "How long a stop may wait for confirms and closes. Below the 10 s after which container runtimes kill.");
 }
 
+settings! {
+    /// What only `rateway queue` takes.
+    QUEUE_ONLY:
+    HOST = Setting::new("HOST", "queue.host", Value("0.0.0.0"),
+        "an IP address",
+        "Where shards ask.");
+    PORT = Setting::new("PORT", "queue.port", Value("80"),
+        "a port, 0 to 65535",
+        "Where shards ask; 0 takes a free one.");
+    ADDR = Setting::new("ADDR", "queue.addr", Unset("HOST and PORT"),
+        "`address:port` or `:port`",
+        "PluralKit's way to say HOST and PORT, which win over it.");
+    CONCURRENCY = Setting::new("CONCURRENCY", "queue.concurrency", Unset("1, or Discord's max_concurrency with a token"),
+        "a whole number, 1 to 1000",
+        "How many buckets identify side by side, where there is no token to ask Discord with.");
+    ADMIN_PORT = Setting::new("ADMIN_PORT", "queue.admin_port", Value("9980"),
+        "a port of this machine alone, `address:port`, or `none`",
+        "Metrics and health. No shard asks there; anybody who reaches it may read it.");
+    CONNECTIONS_MAX = Setting::new("CONNECTIONS_MAX", "queue.connections_max", Value("50000"),
+        "a whole number, 1 to 1000000",
+        "Shards that may wait at a time; further ones are closed. A waiting shard takes about 1 KiB here.");
+}
+
+/// What `rateway queue` shares with the gateway.
+pub static QUEUE_SHARED: &[&Setting] = &[
+    &DISCORD_TOKEN,
+    &IDENTIFY_RESERVE,
+    &IDENTIFY_SLACK_MS,
+    &STATE_DIR,
+    &DISCORD_API_URL,
+    &DISCORD_CA_FILE,
+    &LOG_LEVEL,
+    &LOG_FORMAT,
+];
+
+/// Every setting there is: what a file may hold.
+pub fn all() -> impl Iterator<Item = &'static Setting> {
+    GATEWAY.iter().chain(QUEUE_ONLY).copied()
+}
+
 /// The settings as a table in Markdown, for README.md.
-pub fn markdown_table() -> String {
+pub fn markdown_table(settings: &[&Setting]) -> String {
     let mut out =
         String::from("| variable | TOML key | default | takes | what for |\n|---|---|---|---|---|\n");
-    for setting in ALL {
+    for setting in settings {
         let default = match setting.preset {
             Required => "**required**".to_owned(),
             Unset(means) => means.to_owned(),
@@ -185,10 +236,10 @@ pub fn markdown_table() -> String {
     out
 }
 
-/// The settings as text for a terminal, for `rateway --help`.
-pub fn help_text() -> String {
+/// The settings as text for a terminal, for `rateway --help` and `rateway queue --help`.
+pub fn help_text(settings: &[&Setting]) -> String {
     let mut out = String::new();
-    for setting in ALL {
+    for setting in settings {
         let default = match setting.preset {
             Required => "required".to_owned(),
             Unset(means) => format!("default: {means}"),
@@ -205,7 +256,7 @@ pub fn help_text() -> String {
 /// Somebody who writes the variable's name into the file is understood as well.
 pub fn nearest_key(key: &str) -> Option<String> {
     let key = key.to_ascii_lowercase();
-    let candidates = ALL.iter().flat_map(|setting| {
+    let candidates = all().flat_map(|setting| {
         let own = setting.key.to_owned();
         let variable = setting.name.to_ascii_lowercase();
         let leaf = setting.key.rsplit('.').next().unwrap_or(setting.key).to_owned();
@@ -251,11 +302,12 @@ mod tests {
 
     #[test]
     fn names_and_keys_are_unique_and_well_formed() {
-        for (i, a) in ALL.iter().enumerate() {
+        let all: Vec<&Setting> = all().collect();
+        for (i, a) in all.iter().enumerate() {
             assert!(a.name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'), "{}", a.name);
             assert!(a.key.bytes().all(|b| b.is_ascii_lowercase() || b"_.".contains(&b)), "{}", a.key);
             assert!(!a.expected.contains('|') && !a.reason.contains('|'), "{} breaks the table", a.name);
-            for b in &ALL[i + 1..] {
+            for b in &all[i + 1..] {
                 assert_ne!(a.name, b.name);
                 assert_ne!(a.key, b.key);
             }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::settings::{self, Preset, Setting};
 use super::{InEffect, Problem, Problems, shown};
@@ -106,6 +106,25 @@ impl<'a> Sources<'a> {
                 None
             }
         }
+    }
+
+    /// Whether somebody has set it.
+    pub(super) fn is_set(&self, setting: &Setting) -> bool {
+        self.in_effect.iter().any(|line| line.name == setting.name && line.origin != "default")
+    }
+
+    /// STATE_DIR: what is set, else what systemd or the desktop's convention say; `None` keeps nothing.
+    pub(super) fn state_dir(&mut self) -> Option<PathBuf> {
+        if let Some(text) = self.optional(&settings::STATE_DIR, |text| Ok(text.to_owned())) {
+            return (text != "none").then(|| PathBuf::from(text));
+        }
+        let path = |name: &str| (self.env)(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        // systemd.exec(5): several folders are separated by colons.
+        let systemd = path("STATE_DIRECTORY")
+            .and_then(|path| path.to_str().and_then(|text| text.split(':').next()).map(PathBuf::from));
+        systemd
+            .or_else(|| path("XDG_STATE_HOME").map(|state| state.join("rateway")))
+            .or_else(|| path("HOME").map(|home| home.join(".local/state/rateway")))
     }
 
     fn problem(&mut self, name: String, found: String, setting: &Setting) {
@@ -209,11 +228,10 @@ impl<'a> Sources<'a> {
     fn flatten(&mut self, prefix: &str, table: toml::Table) {
         for (key, value) in table {
             let key = format!("{prefix}{key}");
-            let known = settings::ALL
-                .iter()
+            let known = settings::all()
                 .any(|setting| setting.key == key || setting.file_key().as_deref() == Some(&key));
             let inner = format!("{key}.");
-            let is_prefix = settings::ALL.iter().any(|setting| setting.key.starts_with(&inner));
+            let is_prefix = settings::all().any(|setting| setting.key.starts_with(&inner));
             match value {
                 value if known => {
                     self.file.insert(key, value_text(value));

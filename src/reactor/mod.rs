@@ -14,6 +14,7 @@
 pub mod clock;
 pub mod listener;
 pub mod mesh;
+pub mod open_files;
 pub mod resolve;
 pub mod socket;
 
@@ -147,11 +148,11 @@ impl<T: Task, M: Send + 'static> Reactor<T, M> {
     }
 }
 
-/// Runs a thread's loop until its home says stop.
+/// Runs a thread's loop until its home says stop, and gives the home back.
 ///
 /// # Errors
 /// When epoll itself fails, which leaves the thread nothing to wait on.
-pub fn run<H: Home>(mut reactor: Reactor<H::Task, H::Message>, mut home: H) -> io::Result<()> {
+pub fn run<H: Home>(mut reactor: Reactor<H::Task, H::Message>, mut home: H) -> io::Result<H> {
     let mut events = mio::Events::with_capacity(1024);
     let mut mail = Vec::new();
     let mut scratch = <H::Task as Task>::Scratch::default();
@@ -211,7 +212,7 @@ pub fn run<H: Home>(mut reactor: Reactor<H::Task, H::Message>, mut home: H) -> i
         }
         work_left |= !reactor.deque.is_empty();
         if !home.flush(&mut reactor) {
-            return Ok(());
+            return Ok(home);
         }
         // Flushing may have spawned: a full outbox that drained lets its shards go on. And a task that came back may
         // have left its socket unread.

@@ -168,6 +168,13 @@ impl Socket {
         }
     }
 
+    /// Says that nothing more will be written; what the peer still sends can be read. Closing a socket with something
+    /// unread in it would take back what was written and not yet read by the peer.
+    pub fn end_writing(&mut self) {
+        // Fails where the peer is gone already, which the next read tells.
+        let _ = self.stream.shutdown(std::net::Shutdown::Write);
+    }
+
     /// Takes the socket off epoll. Dropping it afterwards closes it.
     pub fn deregister(&mut self, registry: &Registry) {
         // Closing the descriptor removes it from epoll as well; a failure here changes nothing.

@@ -9,7 +9,6 @@ mod clusters;
 mod dial;
 mod home;
 mod key;
-mod open_files;
 mod permits;
 mod queries;
 mod quiet;
@@ -36,7 +35,7 @@ use crate::config::{Config, Plan, plan};
 use crate::gateway::{intents, shard};
 use crate::http::{self, GatewayBot, fetch_gateway_bot};
 use crate::queue;
-use crate::reactor::{self, Mesh, Resolver, clock};
+use crate::reactor::{self, Mesh, Resolver, clock, open_files};
 use crate::relay::ShardTask;
 use crate::relay::task::TaskOptions;
 use crate::stream::{self, transport};
@@ -194,7 +193,7 @@ pub fn run(config: Config, flags: Flags) -> Result<(), Error> {
             // A thread that ends early takes its clusters with it: the process stops, and whoever watches over it
             // starts it again.
             match ran {
-                Ok(Ok(())) => {}
+                Ok(Ok(_)) => {}
                 Ok(Err(error)) => failed.fail(format!("epoll: {error}")),
                 Err(_) => failed.fail("a thread ended by a bug in rateway".into()),
             }

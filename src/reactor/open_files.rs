@@ -31,6 +31,14 @@ pub fn raise_limit(sockets: u64) -> io::Result<Option<String>> {
     }))
 }
 
+/// How many sockets fit below the limit; `None` where the system does not tell it.
+pub fn room() -> Option<usize> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid rlimit for the call to write into.
+    let read = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } == 0;
+    read.then(|| usize::try_from(limit.rlim_cur.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

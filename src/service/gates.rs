@@ -1,0 +1,341 @@
+//! A gate per bot: requests by key in, permits by ticket out.
+//!
+//! ```text
+//! Ask { key, shard } ---> gate of the key: queue::Machine ---> ticket granted ---> reported or given back
+//! ```
+//!
+//! Gates know nothing of each other. One that is not the service's own begins with the first request for its key and
+//! is forgotten when nobody waits and none of its permits counts any more; how many there may be is bounded.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::asked::{Ask, Report};
+use crate::queue::{Full, Machine, Options, SessionStartLimit, Snapshot, Stats};
+
+/// How many buckets a client may claim for its bot. The largest number known of is 64; each may hold memory.
+const MAX_CONCURRENCY_MAX: u32 = 1000;
+
+/// How many session starts a day a client may claim for its bot: what a bot of a million shards would need.
+const TOTAL_MAX: u32 = 1_000_000;
+
+/// What Discord gives a bot with one bucket, where nobody told.
+const TOTAL_SMALL: u32 = 1000;
+
+/// What Discord gives at least to a bot with more.
+const TOTAL_LARGE: u32 = 2000;
+
+/// What all gates have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Added to the 5 s between IDENTIFYs.
+    pub slack: Duration,
+    /// IDENTIFYs of the day that are never spent.
+    pub reserve: u32,
+    /// How many requests may wait at each gate.
+    pub requests_max: usize,
+    /// How many gates there may be, the service's own not counted. 1,000: a host of many bots; each key may be sent
+    /// by anybody who reaches the port.
+    pub gates_max: usize,
+}
+
+/// Why a request is not taken. It is not answered either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// As many wait at the gate as may.
+    Full,
+    /// There are as many gates as there may be.
+    TooManyGates,
+}
+
+impl From<Full> for Refusal {
+    fn from(_: Full) -> Refusal {
+        Refusal::Full
+    }
+}
+
+/// The name of the service's own gate.
+pub const OWN: &str = "";
+
+#[derive(Debug)]
+struct Gate {
+    machine: Machine,
+    /// Whether buckets and number are Discord's word or the operator's; else clients tell.
+    is_set: bool,
+    saved_busy: bool,
+}
+
+/// A gate as it stands, for metrics.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// The key; empty for the service's own.
+    pub key: String,
+    /// Who waits.
+    pub waiting: usize,
+    /// Permits left today.
+    pub remaining: u32,
+    /// Permits a day has.
+    pub total: u32,
+    /// Buckets.
+    pub max_concurrency: u32,
+    /// How long until the next permit, if somebody waits and it depends on time alone.
+    pub next_permit_in: Option<Duration>,
+    /// How long until there are more, where some are spent.
+    pub reset_in: Option<Duration>,
+    /// What was counted.
+    pub stats: Stats,
+}
+
+/// All gates of a service.
+#[derive(Debug)]
+pub struct Gates {
+    settings: Settings,
+    gates: BTreeMap<String, Gate>,
+    /// The key that is the service's own bot under another name.
+    own_hash: Option<String>,
+    /// Whose request it is, and for which shard.
+    tickets: BTreeMap<u64, (String, u32)>,
+    granted: VecDeque<u64>,
+    unsaved: BTreeSet<String>,
+    /// Requests refused for want of a gate.
+    pub refused_gates: u64,
+}
+
+impl Gates {
+    /// No gates but the service's own, with `machine`. `own_hash` is the key by which its bot is also known; `is_set`
+    /// says that its buckets are known.
+    pub fn new(settings: Settings, machine: Machine, own_hash: Option<String>) -> Gates {
+        let own = Gate { machine, is_set: true, saved_busy: false };
+        Gates {
+            settings,
+            gates: BTreeMap::from([(OWN.to_owned(), own)]),
+            own_hash,
+            tickets: BTreeMap::new(),
+            granted: VecDeque::new(),
+            unsaved: BTreeSet::new(),
+            refused_gates: 0,
+        }
+    }
+
+    /// The options of a gate with so many buckets and session starts, where they are known.
+    pub fn options(settings: &Settings, max_concurrency: Option<u32>, total: Option<u32>) -> Options {
+        let max_concurrency = max_concurrency.unwrap_or(1).clamp(1, MAX_CONCURRENCY_MAX);
+        let usual = if max_concurrency > 1 { TOTAL_LARGE } else { TOTAL_SMALL };
+        let total = total.unwrap_or(usual).clamp(1, TOTAL_MAX);
+        Options {
+            slack: settings.slack,
+            reserve: settings.reserve,
+            requests_max: settings.requests_max,
+            ..Options::new(max_concurrency, total, total, Duration::ZERO)
+        }
+    }
+
+    /// Adds the gate of a key as it was before a restart.
+    pub fn restore(&mut self, now: Instant, key: &str, snapshot: &Snapshot, elapsed: Duration) {
+        if self.gates.len() > self.settings.gates_max {
+            return;
+        }
+        let options = Gates::options(&self.settings, Some(snapshot.max_concurrency), Some(snapshot.total));
+        let machine = Machine::restore(options, snapshot, elapsed, now);
+        let gate = Gate { machine, is_set: false, saved_busy: snapshot.busy };
+        self.gates.entry(key.to_owned()).or_insert(gate);
+    }
+
+    /// Asks for a permit, to be named by `ticket`.
+    ///
+    /// # Errors
+    /// When there is no room for the request.
+    pub fn request(&mut self, now: Instant, ticket: u64, ask: &Ask) -> Result<(), Refusal> {
+        let key = self.name(ask);
+        self.make_gate(now, &key, ask)?;
+        // It was just made, or was there.
+        let Some(gate) = self.gates.get_mut(&key) else { return Err(Refusal::TooManyGates) };
+        if !gate.is_set {
+            gate.claim(now, ask);
+        }
+        gate.machine.request(now, ticket, ask.shard_id)?;
+        self.tickets.insert(ticket, (key.clone(), ask.shard_id));
+        self.drain(&key);
+        Ok(())
+    }
+
+    /// Whoever had this ticket is gone, or does not want a permit any more. Costs nothing before the IDENTIFY.
+    pub fn cancel(&mut self, now: Instant, ticket: u64) {
+        self.with(ticket, true, |machine, _| machine.cancel(now, ticket));
+    }
+
+    /// What became of a permit.
+    pub fn report(&mut self, now: Instant, ticket: u64, report: Report) {
+        let is_last = report != Report::Identified;
+        self.with(ticket, is_last, |machine, shard_id| match report {
+            Report::Identified => machine.identified(now, ticket, shard_id),
+            Report::Answered => machine.answered(now, ticket, shard_id),
+            Report::Returned => machine.cancel(now, ticket),
+        });
+    }
+
+    /// The permit of this ticket has been used as far as anybody can tell, and nothing more will be told of it.
+    pub fn used(&mut self, now: Instant, ticket: u64) {
+        self.with(ticket, true, |machine, shard_id| machine.identified(now, ticket, shard_id));
+    }
+
+    /// Nothing more will be told of this ticket, whose IDENTIFY was reported.
+    pub fn forget(&mut self, ticket: u64) {
+        self.tickets.remove(&ticket);
+    }
+
+    fn with(&mut self, ticket: u64, is_last: bool, change: impl FnOnce(&mut Machine, u32)) {
+        let Some((key, shard_id)) = self.tickets.get(&ticket).cloned() else { return };
+        if is_last {
+            self.tickets.remove(&ticket);
+            self.granted.retain(|&granted| granted != ticket);
+        }
+        if let Some(gate) = self.gates.get_mut(&key) {
+            change(&mut gate.machine, shard_id);
+        }
+        self.drain(&key);
+    }
+
+    /// Whether a granted permit is still this ticket's: one that was not used in time has gone to somebody else.
+    pub fn holds(&self, ticket: u64) -> bool {
+        let Some((key, _)) = self.tickets.get(&ticket) else { return false };
+        self.gates.get(key).is_some_and(|gate| gate.machine.holds(ticket))
+    }
+
+    /// Takes over what Discord said of the service's own bot.
+    pub fn refresh(&mut self, now: Instant, asked_at: Instant, limit: &SessionStartLimit) {
+        if let Some(own) = self.gates.get_mut(OWN) {
+            own.machine.refresh(now, asked_at, limit);
+        }
+        self.unsaved.insert(OWN.to_owned());
+        self.drain(OWN);
+    }
+
+    /// The next ticket whose permit is granted. Before it is answered, save what [`Gates::poll_unsaved`] tells.
+    pub fn poll_granted(&mut self) -> Option<u64> {
+        self.granted.pop_front()
+    }
+
+    /// A gate whose state has changed in a way that has to outlive the process.
+    pub fn poll_unsaved(&mut self) -> Option<(String, Snapshot)> {
+        let key = self.unsaved.pop_first()?;
+        let gate = self.gates.get_mut(&key)?;
+        let snapshot = gate.machine.snapshot();
+        gate.saved_busy = snapshot.busy;
+        Some((key, snapshot))
+    }
+
+    /// When to call [`Gates::handle_deadline`].
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.gates.values().filter_map(|gate| gate.machine.poll_timeout()).min()
+    }
+
+    /// Time has passed.
+    pub fn handle_deadline(&mut self, now: Instant) {
+        let due = |gate: &Gate| gate.machine.poll_timeout().is_some_and(|at| at <= now);
+        let keys: Vec<String> =
+            self.gates.iter().filter(|(_, gate)| due(gate)).map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            if let Some(gate) = self.gates.get_mut(&key) {
+                gate.machine.handle_deadline(now);
+            }
+            self.drain(&key);
+        }
+    }
+
+    /// Whether there is a gate of this key, or it is the service's own bot's.
+    pub fn knows(&self, key: &str) -> bool {
+        self.gates.contains_key(key) || self.own_hash.as_deref() == Some(key)
+    }
+
+    /// The service's own gate.
+    pub fn own(&self) -> &Machine {
+        // Made by `new` and never removed.
+        &self.gates[OWN].machine
+    }
+
+    /// Every gate as it stands.
+    pub fn status(&self, now: Instant) -> Vec<Status> {
+        let status = |(key, gate): (&String, &Gate)| Status {
+            key: key.clone(),
+            waiting: gate.machine.waiting(),
+            remaining: gate.machine.remaining(),
+            total: gate.machine.total(),
+            max_concurrency: gate.machine.max_concurrency(),
+            next_permit_in: gate.machine.next_permit_at().map(|at| at.saturating_duration_since(now)),
+            reset_in: gate.machine.reset_at().map(|at| at.saturating_duration_since(now)),
+            stats: gate.machine.stats(),
+        };
+        self.gates.iter().map(status).collect()
+    }
+
+    /// How many requests wait at all gates.
+    pub fn waiting(&self) -> usize {
+        self.gates.values().map(|gate| gate.machine.waiting()).sum()
+    }
+
+    /// The gate that an ask is for.
+    fn name(&self, ask: &Ask) -> String {
+        match &ask.key {
+            Some(key) if self.own_hash.as_ref() != Some(key) => key.clone(),
+            _ => OWN.to_owned(),
+        }
+    }
+
+    fn make_gate(&mut self, now: Instant, key: &str, ask: &Ask) -> Result<(), Refusal> {
+        if self.gates.contains_key(key) {
+            return Ok(());
+        }
+        if self.gates.len() > self.settings.gates_max {
+            self.forget_one();
+        }
+        if self.gates.len() > self.settings.gates_max {
+            self.refused_gates += 1;
+            return Err(Refusal::TooManyGates);
+        }
+        let options = Gates::options(&self.settings, ask.max_concurrency, ask.total);
+        let gate = Gate { machine: Machine::new(options, now), is_set: false, saved_busy: false };
+        self.gates.insert(key.to_owned(), gate);
+        Ok(())
+    }
+
+    /// Makes room by a gate that remembers nothing: a new one would be the same.
+    fn forget_one(&mut self) {
+        let is_blank = |(key, gate): &(&String, &Gate)| {
+            key.as_str() != OWN && gate.machine.is_quiet() && gate.machine.remaining() == gate.machine.total()
+        };
+        if let Some(key) = self.gates.iter().find(is_blank).map(|(key, _)| key.clone()) {
+            self.gates.remove(&key);
+        }
+    }
+
+    /// Takes a gate's permits out and notes whether its state has to be saved.
+    fn drain(&mut self, key: &str) {
+        let Some(gate) = self.gates.get_mut(key) else { return };
+        let before = self.granted.len();
+        while let Some(permit) = gate.machine.poll_permit() {
+            self.granted.push_back(permit.ticket);
+        }
+        if self.granted.len() > before || gate.machine.is_quiet() == gate.saved_busy {
+            self.unsaved.insert(key.to_owned());
+        }
+    }
+}
+
+impl Gate {
+    /// What a client says of its bot's buckets. The smaller number counts, as it is the safe one; a larger one from
+    /// the moment at which nobody waits and no permit is young.
+    fn claim(&mut self, now: Instant, ask: &Ask) {
+        let now_quiet = self.machine.is_quiet();
+        if let Some(claimed) = ask.max_concurrency.map(|number| number.clamp(1, MAX_CONCURRENCY_MAX))
+            && (claimed < self.machine.max_concurrency() || now_quiet)
+        {
+            self.machine.set_max_concurrency(now, claimed);
+        }
+        if let Some(claimed) = ask.total.map(|total| total.clamp(1, TOTAL_MAX))
+            && (claimed < self.machine.total() || now_quiet)
+        {
+            self.machine.set_total(now, claimed);
+        }
+    }
+}

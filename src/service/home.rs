@@ -1,0 +1,560 @@
+//! What lives on the service's thread: listeners, clients, gates.
+//!
+//! ```text
+//! client's bytes -> request -> Ask -> gates ----> ticket granted -> state saved -> answer -> the socket took it
+//!        |                              ^  ^                                                       |
+//!        +---- the client is gone ------+  +------------------- from here the spacing counts -----+
+//! ```
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::admin;
+use super::asked::{Ask, Form, Report};
+use super::client::{Client, Heard, IDLE_TIMEOUT, MESSAGE, SUCCESS, Stage};
+use super::counts::{Counts, End};
+use super::gates::{Gates, Refusal};
+use super::memory::Memory;
+use super::refresh::Refresh;
+use crate::http::server::Response;
+use crate::http::{self, GatewayBot};
+use crate::queue::SessionStartLimit;
+use crate::reactor::listener::Accepted;
+use crate::reactor::{self, Listener, NoTask, Outcome, Readiness, clock};
+
+/// What other threads tell the service.
+#[derive(Debug)]
+pub enum Message {
+    /// Discord's answer to the question about session starts.
+    Told(Result<GatewayBot, http::Error>),
+    /// Stop.
+    Stop,
+}
+
+pub(super) type Reactor = reactor::Reactor<NoTask, Message>;
+
+/// Tokens of sockets and keys of timers: the listeners, the thread's own timers, then clients.
+const QUEUE_LISTENER: usize = 0;
+const ADMIN_LISTENER: usize = 1;
+const TIMER_GATES: usize = 2;
+const TIMER_ACCEPT: usize = 3;
+const TIMER_STATUS: usize = 4;
+const TIMER_REFRESH: usize = 5;
+const FIRST_CLIENT: usize = 16;
+
+/// How many connections are accepted in a turn, so that those that are there are served meanwhile.
+const ACCEPTS_PER_TURN: usize = 256;
+
+/// How many reads are done in a turn.
+const READS_PER_TURN: usize = 1024;
+
+/// How long accepting rests when there is no descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often the state of things is logged, when something has happened.
+const STATUS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How much is read at once.
+const READ_BYTES: usize = 16 << 10;
+
+/// How many connections the admin port has. 64: a scraper, a probe, some people.
+const ADMIN_CONNECTIONS_MAX: usize = 64;
+
+/// The listening sockets.
+#[derive(Debug)]
+pub struct Listeners {
+    queue: Listener,
+    admin: Option<Listener>,
+}
+
+impl Listeners {
+    /// Where shards ask.
+    pub fn bind_queue(registry: &mio::Registry, address: SocketAddr) -> std::io::Result<Listener> {
+        Listener::bind(registry, address, QUEUE_LISTENER)
+    }
+
+    /// Where the operator asks.
+    pub fn bind_admin(registry: &mio::Registry, address: SocketAddr) -> std::io::Result<Listener> {
+        Listener::bind(registry, address, ADMIN_LISTENER)
+    }
+
+    /// Both.
+    pub fn new(queue: Listener, admin: Option<Listener>) -> Listeners {
+        Listeners { queue, admin }
+    }
+}
+
+/// The service's thread.
+pub struct Home {
+    listeners: Listeners,
+    clients: HashMap<usize, Client>,
+    clients_max: usize,
+    admins: usize,
+    next_token: usize,
+    tickets: HashMap<u64, usize>,
+    next_ticket: u64,
+    gates: Gates,
+    memory: Memory,
+    refresh: Option<Refresh>,
+    readable: VecDeque<usize>,
+    dirty: Vec<usize>,
+    buffer: Box<[u8]>,
+    counts: Counts,
+    reported: u64,
+    failure: Option<String>,
+    stopping: bool,
+}
+
+impl Home {
+    /// A service that serves at most `clients_max` connections at a time.
+    pub fn new(
+        listeners: Listeners,
+        gates: Gates,
+        memory: Memory,
+        refresh: Option<Refresh>,
+        clients_max: usize,
+    ) -> Home {
+        Home {
+            listeners,
+            clients: HashMap::new(),
+            clients_max,
+            admins: 0,
+            next_token: FIRST_CLIENT,
+            tickets: HashMap::new(),
+            next_ticket: 1,
+            gates,
+            memory,
+            refresh,
+            readable: VecDeque::new(),
+            dirty: Vec::new(),
+            buffer: vec![0; READ_BYTES].into(),
+            counts: Counts::default(),
+            reported: 0,
+            failure: None,
+            stopping: false,
+        }
+    }
+
+    /// Sets the first timers and asks Discord for the first time.
+    pub fn start(&mut self, reactor: &mut Reactor) {
+        let now = reactor.turn.now;
+        reactor.timers.set(TIMER_STATUS, Some(now + STATUS_INTERVAL));
+        if let Some(refresh) = &mut self.refresh {
+            refresh.ask(now, self.gates.own());
+        }
+    }
+
+    /// Why it ended, if not because it was told to.
+    pub fn failure(self) -> Option<String> {
+        self.failure
+    }
+
+    fn accept(&mut self, reactor: &mut Reactor, is_admin: bool) -> bool {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let token = self.next_token;
+            let listener = match (is_admin, &mut self.listeners) {
+                (false, listeners) => &mut listeners.queue,
+                (true, Listeners { admin: Some(admin), .. }) => admin,
+                (true, _) => return false,
+            };
+            match listener.accept(reactor.registry(), token) {
+                Accepted::Nobody => return false,
+                Accepted::Exhausted(error) => {
+                    self.counts.accept_errors += 1;
+                    if self.counts.accept_errors.is_power_of_two() {
+                        log::warn!("cannot accept a connection: {error}; clients wait");
+                    }
+                    reactor.timers.set(TIMER_ACCEPT, Some(reactor.turn.now + ACCEPT_PAUSE));
+                    return false;
+                }
+                Accepted::Socket(socket) => {
+                    self.counts.accepted += 1;
+                    let is_full = match is_admin {
+                        true => self.admins >= ADMIN_CONNECTIONS_MAX,
+                        false => self.clients.len() - self.admins >= self.clients_max,
+                    };
+                    if is_full {
+                        // Dropping it closes it: an answer of any kind would be taken for a permit.
+                        self.counts.refused_connections += 1;
+                        if self.counts.refused_connections.is_power_of_two() {
+                            log::warn!(connections = self.clients.len(); "as many connections as may be: a new one is closed");
+                        }
+                        continue;
+                    }
+                    // A client that is gone without a word gives its place up too.
+                    let _ = socket.keep_alive();
+                    self.next_token += 1;
+                    self.admins += usize::from(is_admin);
+                    let client = Client::new(socket, is_admin);
+                    reactor.timers.set(token, Some(reactor.turn.now + IDLE_TIMEOUT));
+                    self.clients.insert(token, client);
+                }
+            }
+        }
+        true
+    }
+
+    /// Reads from a client and handles its requests. Returns whether more is left to read.
+    fn read(&mut self, reactor: &mut Reactor, token: usize) -> bool {
+        let Some(client) = self.clients.get_mut(&token) else { return false };
+        match client.read(&mut self.buffer) {
+            Heard::Nothing => return false,
+            Heard::End(fault) => {
+                let end = match fault {
+                    None => End::Gone,
+                    Some(_) if client.http.closes() => End::Malformed,
+                    Some(_) => End::Gone,
+                };
+                self.drop_client(reactor, token, end);
+                return false;
+            }
+            Heard::Bytes => {}
+        }
+        let more = client.socket.is_readable();
+        self.serve(reactor, token);
+        more
+    }
+
+    /// Takes a client's requests as far as they can be answered now.
+    fn serve(&mut self, reactor: &mut Reactor, token: usize) {
+        loop {
+            let Some(client) = self.clients.get_mut(&token) else { return };
+            if client.stage == Stage::Lingering {
+                return;
+            }
+            let request = match client.http.poll_request() {
+                Ok(Some(request)) => request,
+                Ok(None) => break,
+                Err(error) => {
+                    log::debug!("a connection is closed: {error}");
+                    return self.drop_client(reactor, token, End::Malformed);
+                }
+            };
+            self.counts.requests += 1;
+            if client.is_admin {
+                let (turn, gates) = (reactor.turn, &self.gates);
+                let facts = admin::Facts {
+                    status: gates.status(turn.now),
+                    counts: &self.counts,
+                    connections: self.clients.len(),
+                    save_errors: self.memory.errors(),
+                };
+                let page = admin::answer(&request, &facts);
+                // It was there a moment ago.
+                if let Some(client) = self.clients.get_mut(&token) {
+                    client.respond(
+                        &Response::new(page.status, page.content_type, page.body.as_bytes()),
+                        turn.wall_ms,
+                    );
+                }
+                self.dirty.push(token);
+                continue;
+            }
+            if let Stage::Told { ticket, identified } = client.stage {
+                if let Some(report) = Report::read(&request) {
+                    client.respond(&Response::empty(204), reactor.turn.wall_ms);
+                    client.stage = match report {
+                        Report::Identified => Stage::Told { ticket, identified: true },
+                        Report::Answered | Report::Returned => Stage::Open,
+                    };
+                    self.gates.report(reactor.turn.now, ticket, report);
+                    self.dirty.push(token);
+                    continue;
+                }
+                client.stage = Stage::Open;
+                self.let_go(reactor.turn.now, ticket, identified);
+            }
+            match Ask::read(&request) {
+                Ok(ask) => self.ask(reactor, token, &ask),
+                Err(why) => {
+                    log::warn!("a request is dropped: {why}");
+                    return self.drop_client(reactor, token, End::Malformed);
+                }
+            }
+        }
+        self.set_timeout(reactor, token);
+    }
+
+    fn ask(&mut self, reactor: &mut Reactor, token: usize, ask: &Ask) {
+        let now = reactor.turn.now;
+        if let Some(warning) = ask.warning
+            && self.gates.own().max_concurrency() > 1
+        {
+            self.counts.without_shard += 1;
+            if self.counts.without_shard.is_power_of_two() {
+                log::warn!("{warning}: with several buckets that is too slow or too early for another shard");
+            }
+        }
+        if let Some(key) = &ask.key {
+            self.memory.recall(now, clock::read().wall_ms, key, &mut self.gates);
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let Some(client) = self.clients.get_mut(&token) else { return };
+        client.stage = Stage::Waiting { ticket, form: ask.form, feedback: ask.feedback };
+        self.tickets.insert(ticket, token);
+        match self.gates.request(now, ticket, ask) {
+            Ok(()) => log::debug!(shard = ask.shard_id; "a shard waits to identify"),
+            Err(refusal) => {
+                let why = match refusal {
+                    Refusal::Full => "as many wait as may",
+                    Refusal::TooManyGates => "there are as many gates as there may be",
+                };
+                self.counts.refused_requests += 1;
+                if self.counts.refused_requests.is_power_of_two() {
+                    log::warn!("a request is dropped: {why}");
+                }
+                self.drop_client(reactor, token, End::Refused);
+            }
+        }
+    }
+
+    /// A client will tell nothing more of its permit.
+    fn let_go(&mut self, now: Instant, ticket: u64, identified: bool) {
+        self.tickets.remove(&ticket);
+        if identified {
+            self.gates.forget(ticket);
+        } else {
+            self.gates.used(now, ticket);
+        }
+    }
+
+    fn drop_client(&mut self, reactor: &mut Reactor, token: usize, end: End) {
+        let Some(mut client) = self.clients.remove(&token) else { return };
+        client.socket.deregister(reactor.registry());
+        reactor.timers.set(token, None);
+        self.admins -= usize::from(client.is_admin);
+        self.counts.end(end);
+        match client.stage {
+            Stage::Waiting { ticket, .. } => {
+                self.tickets.remove(&ticket);
+                self.gates.cancel(reactor.turn.now, ticket);
+            }
+            Stage::Told { ticket, identified } => self.let_go(reactor.turn.now, ticket, identified),
+            Stage::Open | Stage::Lingering => {}
+        }
+    }
+
+    fn set_timeout(&mut self, reactor: &mut Reactor, token: usize) {
+        let Some(client) = self.clients.get(&token) else { return };
+        let deadline = client.timeout().map(|timeout| reactor.turn.now + timeout);
+        reactor.timers.set(token, deadline);
+    }
+
+    /// Answers whoever may identify. What has to outlive the process is written before anybody hears of it.
+    fn grant(&mut self, reactor: &mut Reactor) {
+        loop {
+            let granted: Vec<u64> = std::iter::from_fn(|| self.gates.poll_granted()).collect();
+            // A client that is gone by now gives its place up, and the next one is granted at once.
+            for ticket in &granted {
+                if let Some(&token) = self.tickets.get(ticket) {
+                    self.read(reactor, token);
+                }
+            }
+            self.memory.save(clock::read().wall_ms, &mut self.gates);
+            if granted.is_empty() {
+                return;
+            }
+            for ticket in granted {
+                if let Some(&token) = self.tickets.get(&ticket) {
+                    self.answer(reactor, token, ticket);
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, reactor: &mut Reactor, token: usize, ticket: u64) {
+        let Some(client) = self.clients.get_mut(&token) else { return };
+        let Stage::Waiting { form, feedback, .. } = client.stage else { return };
+        if !self.gates.holds(ticket) {
+            return;
+        }
+        let body = match form {
+            Form::Message => MESSAGE,
+            Form::Success => SUCCESS,
+        };
+        client.respond(&Response::new(200, "application/json", body), reactor.turn.wall_ms);
+        if client.write().is_err() {
+            return self.drop_client(reactor, token, End::Gone);
+        }
+        // The spacing counts from the moment at which the system took the answer, which may be long after the turn
+        // began.
+        let now = clock::read().now;
+        self.counts.answered += 1;
+        if feedback {
+            client.stage = Stage::Told { ticket, identified: false };
+        } else {
+            client.stage = Stage::Open;
+            self.tickets.remove(&ticket);
+            self.gates.used(now, ticket);
+        }
+        log::debug!("a shard may identify, {} wait", self.gates.waiting());
+        self.dirty.push(token);
+        self.serve(reactor, token);
+    }
+
+    fn write(&mut self, reactor: &mut Reactor, token: usize) {
+        let Some(client) = self.clients.get_mut(&token) else { return };
+        match client.write() {
+            Err(_) => self.drop_client(reactor, token, End::Gone),
+            Ok(true) if client.http.closes() && client.stage != Stage::Lingering => {
+                let stage = std::mem::replace(&mut client.stage, Stage::Lingering);
+                client.socket.end_writing();
+                if let Stage::Told { ticket, identified } = stage {
+                    self.let_go(reactor.turn.now, ticket, identified);
+                }
+                self.set_timeout(reactor, token);
+            }
+            Ok(_) => {}
+        }
+    }
+
+    fn told(&mut self, reactor: &mut Reactor, told: Result<GatewayBot, http::Error>) {
+        let Some(refresh) = &mut self.refresh else { return };
+        let now = reactor.turn.now;
+        let is_first = refresh.is_first();
+        let asked_at = refresh.told(now, told.is_ok());
+        match told {
+            Ok(bot) => {
+                let limit = &bot.session_start_limit;
+                let limit = SessionStartLimit {
+                    total: limit.total,
+                    remaining: limit.remaining,
+                    reset_after: Duration::from_millis(limit.reset_after_ms),
+                    max_concurrency: limit.max_concurrency,
+                };
+                if is_first || limit.max_concurrency != self.gates.own().max_concurrency() {
+                    log::info!(
+                        "{} of {} session starts left today, {} buckets",
+                        limit.remaining,
+                        limit.total,
+                        limit.max_concurrency
+                    );
+                }
+                self.gates.refresh(now, asked_at, &limit);
+            }
+            Err(http::Error::Stopped) => {}
+            Err(http::Error::Fatal(why)) if is_first => {
+                self.failure = Some(why);
+                self.stopping = true;
+            }
+            Err(http::Error::Fatal(why)) => {
+                log::error!("session starts are counted without Discord from here on: {why}");
+            }
+        }
+    }
+
+    fn log_status(&mut self) {
+        if self.counts.answered != self.reported || self.gates.waiting() > 0 {
+            log::info!(
+                "{} permits given in the last minute, {} shards wait, {} session starts left today",
+                self.counts.answered - self.reported,
+                self.gates.waiting(),
+                self.gates.own().remaining()
+            );
+            self.reported = self.counts.answered;
+        }
+    }
+}
+
+impl reactor::Home for Home {
+    type Task = NoTask;
+    type Message = Message;
+
+    fn on_ready(&mut self, _: &mut Reactor, token: usize, ready: Readiness) {
+        match token {
+            QUEUE_LISTENER => self.listeners.queue.note(),
+            ADMIN_LISTENER => {
+                if let Some(listener) = &mut self.listeners.admin {
+                    listener.note();
+                }
+            }
+            _ => {
+                let Some(client) = self.clients.get_mut(&token) else { return };
+                client.socket.note(ready);
+                if ready.readable {
+                    self.readable.push_back(token);
+                }
+                if ready.writable && client.wants_to_write() {
+                    self.dirty.push(token);
+                }
+            }
+        }
+    }
+
+    fn on_message(&mut self, reactor: &mut Reactor, message: Message) {
+        match message {
+            Message::Told(told) => self.told(reactor, told),
+            Message::Stop => self.stopping = true,
+        }
+    }
+
+    fn on_deadline(&mut self, reactor: &mut Reactor, key: usize) {
+        let now = reactor.turn.now;
+        match key {
+            TIMER_GATES => self.gates.handle_deadline(now),
+            // `fill` looks again.
+            TIMER_ACCEPT => {}
+            TIMER_STATUS => {
+                self.log_status();
+                reactor.timers.set(TIMER_STATUS, Some(now + STATUS_INTERVAL));
+            }
+            TIMER_REFRESH => {
+                if let Some(refresh) = &mut self.refresh {
+                    refresh.ask(now, self.gates.own());
+                }
+            }
+            token => {
+                let Some(client) = self.clients.get(&token) else { return };
+                let end = match client.stage {
+                    Stage::Lingering => End::Gone,
+                    _ if client.http.is_idle() => End::Idle,
+                    _ => End::Slow,
+                };
+                self.drop_client(reactor, token, end);
+            }
+        }
+    }
+
+    fn fill(&mut self, reactor: &mut Reactor) -> bool {
+        let mut more = false;
+        for is_admin in [false, true] {
+            let listener = if is_admin { self.listeners.admin.as_ref() } else { Some(&self.listeners.queue) };
+            if listener.is_some_and(Listener::is_ready) {
+                more |= self.accept(reactor, is_admin);
+            }
+        }
+        for _ in 0..READS_PER_TURN {
+            let Some(token) = self.readable.pop_front() else { break };
+            if self.read(reactor, token) {
+                self.readable.push_back(token);
+            }
+        }
+        more || !self.readable.is_empty()
+    }
+
+    fn on_task(&mut self, _: &mut Reactor, task: Box<NoTask>, _: Outcome) {
+        match *task {}
+    }
+
+    fn has_unread(&self) -> bool {
+        !self.readable.is_empty()
+    }
+
+    fn flush(&mut self, reactor: &mut Reactor) -> bool {
+        self.grant(reactor);
+        for token in std::mem::take(&mut self.dirty) {
+            self.write(reactor, token);
+        }
+        // What writing gave back may have gone to somebody else.
+        self.grant(reactor);
+        reactor.timers.set(TIMER_GATES, self.gates.poll_timeout());
+        let refresh = self.refresh.as_ref().and_then(|refresh| refresh.due(self.gates.own()));
+        reactor.timers.set(TIMER_REFRESH, refresh);
+        if self.stopping && self.failure.is_none() {
+            log::info!("stopped; {} who waited are not answered", self.gates.waiting());
+        }
+        !self.stopping
+    }
+}

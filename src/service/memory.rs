@@ -1,0 +1,83 @@
+//! The gates' state in files: read when a gate is first asked for, written before a permit leaves.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use super::gates::{Gates, OWN};
+use crate::queue::Snapshot;
+use crate::state::{Folder, Read, Stamp, decode_identify, encode_identify};
+
+/// How many keys are remembered as looked for, so that a key without a gate costs one look at the disk. As many as
+/// there may be gates, and some that were forgotten.
+const LOOKED_FOR_MAX: usize = 4096;
+
+/// Where gates are kept, if anywhere.
+#[derive(Debug)]
+pub struct Memory {
+    folder: Option<Folder>,
+    looked_for: BTreeSet<String>,
+    errors: u64,
+}
+
+impl Memory {
+    /// With `None`, nothing outlives the process.
+    pub fn new(folder: Option<Folder>) -> Memory {
+        Memory { folder, looked_for: BTreeSet::new(), errors: 0 }
+    }
+
+    /// How often the state could not be written.
+    pub fn errors(&self) -> u64 {
+        self.errors
+    }
+
+    /// The gate of `key` as it was, and how long ago that was at least.
+    pub fn read(&self, wall_ms: u64, key: &str) -> Option<(Snapshot, Duration)> {
+        let folder = self.folder.as_ref()?;
+        let name = file_name(key);
+        let why = match folder.read(&name) {
+            Ok(Read::Nothing) => return None,
+            Ok(Read::Content(text)) => match decode_identify(&text) {
+                Some((snapshot, at)) => return Some((snapshot, Stamp::read(wall_ms).since(&at))),
+                None => "it is of another version".to_owned(),
+            },
+            Ok(Read::Damaged(why)) => why.to_owned(),
+            Err(error) => error.to_string(),
+        };
+        log::warn!("{name} in {} is not used: {why}", folder.path().display());
+        None
+    }
+
+    /// Brings back the gate of `key`, unless it is there.
+    pub fn recall(&mut self, now: Instant, wall_ms: u64, key: &str, gates: &mut Gates) {
+        if self.folder.is_none() || gates.knows(key) || self.looked_for.contains(key) {
+            return;
+        }
+        if self.looked_for.len() >= LOOKED_FOR_MAX {
+            self.looked_for.clear();
+        }
+        self.looked_for.insert(key.to_owned());
+        if let Some((snapshot, elapsed)) = self.read(wall_ms, key) {
+            gates.restore(now, key, &snapshot, elapsed);
+        }
+    }
+
+    /// Writes what has changed.
+    pub fn save(&mut self, wall_ms: u64, gates: &mut Gates) {
+        while let Some((key, snapshot)) = gates.poll_unsaved() {
+            let Some(folder) = &self.folder else { continue };
+            // A gate that was forgotten is looked for again.
+            self.looked_for.remove(&key);
+            let text = encode_identify(&snapshot, Stamp::read(wall_ms));
+            if let Err(error) = folder.replace(&file_name(&key), &text) {
+                self.errors += 1;
+                if self.errors.is_power_of_two() {
+                    log::error!("session starts cannot be written to {}: {error}", folder.path().display());
+                }
+            }
+        }
+    }
+}
+
+fn file_name(key: &str) -> String {
+    if key == OWN { "queue.json".to_owned() } else { format!("queue-{key}.json") }
+}
