@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! 204                                                   -> permit
-//! 200, and its body holds `free to connect`             -> permit (rateway, twilight's gateway-queue, PluralKit's)
+//! 200, and its body holds `free to connect now! :)`     -> permit (rateway, twilight's gateway-queue, PluralKit's)
 //! 200, and its body holds `"success": true`             -> permit (Sandwich)
 //! 1xx                                                   -> skipped
 //! anything else                                         -> refused
@@ -65,8 +65,52 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
+/// What became of a permit. A service that is told (rateway's, `feedback=true`) need not add the time that an IDENTIFY
+/// may travel to its spacing, and gets back what was not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// Its IDENTIFY was sent just now.
+    Identified,
+    /// Discord has answered.
+    Answered,
+    /// It was not used and will not be.
+    Returned,
+}
+
+impl Report {
+    /// The last part of the path that it is sent to.
+    pub fn name(self) -> &'static str {
+        match self {
+            Report::Identified => "identified",
+            Report::Answered => "answered",
+            Report::Returned => "returned",
+        }
+    }
+
+    /// The report with that name.
+    pub fn named(name: &str) -> Option<Report> {
+        [Report::Identified, Report::Answered, Report::Returned]
+            .into_iter()
+            .find(|report| report.name() == name)
+    }
+
+    /// The request that tells it, on the connection of the permit.
+    ///
+    /// # Errors
+    /// When the endpoint has a placeholder for which `whom` has no value.
+    pub fn request(self, endpoint: &Endpoint, whom: &Whom) -> Result<Vec<u8>, UrlError> {
+        let target = endpoint.report_target(whom, self.name())?;
+        let Endpoint { authority, .. } = endpoint;
+        Ok(format!("POST {target} HTTP/1.1\r\nHost: {authority}\r\nContent-Length: 0\r\n\r\n").into_bytes())
+    }
+}
+
+/// The header of an answer by which a service says that it wants to be told what becomes of the permit.
+pub const FEEDBACK_HEADER: &str = "rateway-feedback";
+
 /// One request and what was received of its answer.
 pub struct Ask {
+    wants_feedback: bool,
     request: Vec<u8>,
     // Of the head while there is none, then of the decoded body.
     received: Vec<u8>,
@@ -85,13 +129,35 @@ impl Ask {
     /// # Errors
     /// When the endpoint has a placeholder for which `whom` has no value.
     pub fn new(endpoint: &Endpoint, whom: &Whom) -> Result<Ask, UrlError> {
+        Ask::with(endpoint, endpoint.target(whom)?, "Connection: close\r\n")
+    }
+
+    /// The request of `whom`, who will report what becomes of the permit if the service wants to know
+    /// ([`Ask::wants_feedback`]). The connection stays open for that.
+    ///
+    /// # Errors
+    /// When the endpoint has a placeholder for which `whom` has no value.
+    pub fn with_feedback(endpoint: &Endpoint, whom: &Whom) -> Result<Ask, UrlError> {
+        Ask::with(endpoint, endpoint.target_with(whom, true)?, "")
+    }
+
+    fn with(endpoint: &Endpoint, target: String, connection: &str) -> Result<Ask, UrlError> {
         let request = format!(
-            "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: rateway/{}\r\nAccept: */*\r\nConnection: close\r\n\r\n",
-            endpoint.target(whom)?,
+            "GET {target} HTTP/1.1\r\nHost: {}\r\nUser-Agent: rateway/{}\r\nAccept: */*\r\n{connection}\r\n",
             endpoint.authority,
             env!("CARGO_PKG_VERSION"),
         );
-        Ok(Ask { request: request.into_bytes(), received: Vec::new(), stage: Stage::Head })
+        Ok(Ask {
+            wants_feedback: false,
+            request: request.into_bytes(),
+            received: Vec::new(),
+            stage: Stage::Head,
+        })
+    }
+
+    /// Whether the service that gave the permit wants to be told what becomes of it.
+    pub fn wants_feedback(&self) -> bool {
+        self.wants_feedback
     }
 
     /// The bytes to send, once.
@@ -142,6 +208,7 @@ impl Ask {
                 Ok(Some(head)) => head,
             };
             let rest = self.received.split_off(head.length);
+            self.wants_feedback = head.wants_feedback;
             match head.status {
                 // 101 ends HTTP on this connection; nobody asked for it.
                 100 | 102..=199 => self.received = rest,
@@ -187,7 +254,8 @@ impl fmt::Debug for Ask {
 }
 
 fn is_permit(body: &[u8]) -> bool {
-    const SENTENCE: &[u8] = b"free to connect";
+    // With its smile, as other pages may tell their readers to feel free to connect.
+    const SENTENCE: &[u8] = b"free to connect now! :)";
     const KEY: &[u8] = b"\"success\"";
     let success = |at: usize| {
         let value = body[at + KEY.len()..].trim_ascii_start().strip_prefix(b":");
@@ -203,6 +271,7 @@ struct NotHttp;
 struct Head {
     length: usize,
     status: u16,
+    wants_feedback: bool,
     framing: Framing,
 }
 
@@ -217,7 +286,11 @@ impl Head {
             Err(_) => return Err(NotHttp),
         };
         let status = response.code.ok_or(NotHttp)?;
-        Ok(Some(Head { length, status, framing: Framing::of(response.headers)? }))
+        let wants_feedback = response
+            .headers
+            .iter()
+            .any(|header| header.name.eq_ignore_ascii_case(FEEDBACK_HEADER) && header.value == b"true");
+        Ok(Some(Head { length, status, wants_feedback, framing: Framing::of(response.headers)? }))
     }
 }
 

@@ -137,6 +137,25 @@ impl Endpoint {
     /// # Errors
     /// When there is a placeholder without a value.
     pub fn target(&self, whom: &Whom) -> Result<String, UrlError> {
+        self.target_with(whom, false)
+    }
+
+    /// Where a report of `whom` goes: the path with `name` as its last part.
+    ///
+    /// # Errors
+    /// When there is a placeholder without a value.
+    pub(super) fn report_target(&self, whom: &Whom, name: &str) -> Result<String, UrlError> {
+        let mut out = String::new();
+        expand(&self.path, |name| whom.value(name), &mut out)?;
+        if !out.ends_with('/') {
+            out.push('/');
+        }
+        out.push_str(name);
+        Ok(out)
+    }
+
+    /// The target, with the word that the caller will report where `feedback` says so.
+    pub(super) fn target_with(&self, whom: &Whom, feedback: bool) -> Result<String, UrlError> {
         let value = |name| whom.value(name);
         let mut out = String::new();
         expand(&self.path, value, &mut out)?;
@@ -156,6 +175,10 @@ impl Endpoint {
             && !has("max_concurrency")
         {
             let _ = write!(out, "{join}max_concurrency={number}");
+            join = '&';
+        }
+        if feedback && !has("feedback") {
+            let _ = write!(out, "{join}feedback=true");
         }
         Ok(out)
     }

@@ -65,18 +65,20 @@ mod driver;
 pub mod endpoint;
 mod local;
 pub mod machine;
+mod refresh;
 mod remote;
 mod request;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
-pub use ask::{Answer, Ask, Refusal};
+pub use ask::{Answer, Ask, FEEDBACK_HEADER, Refusal, Report};
 pub use budget::SessionStartLimit;
 pub use driver::Status;
 pub use endpoint::{Endpoint, UrlError, Whom};
 pub use local::{LargeBotQueue, LocalQueue};
 pub use machine::{Full, Machine, Options, Permit, Stats};
+pub use refresh::Refresh;
 pub use remote::{RemoteQueue, RemoteQueueBuilder};
 pub use request::{NoOpQueue, Queue, wait};
 pub use snapshot::Snapshot;

@@ -12,6 +12,7 @@
 use serde::Deserialize;
 
 use crate::http::server::Request;
+use crate::queue::Report;
 
 /// The longest key: a SHA-256 in hexadecimal digits.
 pub const KEY_BYTES_MAX: usize = 64;
@@ -23,17 +24,6 @@ pub enum Form {
     Message,
     /// A JSON object with `success`, as Sandwich reads it.
     Success,
-}
-
-/// What became of a permit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Report {
-    /// Its IDENTIFY was sent just now.
-    Identified,
-    /// Discord has answered.
-    Answered,
-    /// It was not used and will not be.
-    Returned,
 }
 
 /// A wish to identify.
@@ -109,16 +99,9 @@ impl Ask {
     }
 }
 
-impl Report {
-    /// Reads a request of a client that has a permit and said that it would tell.
-    pub fn read(request: &Request) -> Option<Report> {
-        match request.path().rsplit('/').next() {
-            Some("identified") => Some(Report::Identified),
-            Some("answered") => Some(Report::Answered),
-            Some("returned") => Some(Report::Returned),
-            _ => None,
-        }
-    }
+/// Reads a request of a client that has a permit and said that it would tell.
+pub fn report(request: &Request) -> Option<Report> {
+    Report::named(request.path().rsplit('/').next()?)
 }
 
 /// The key in `/k/KEY`; `None` for any other path.
@@ -216,7 +199,7 @@ mod tests {
 
     #[test]
     fn reports() {
-        let report = |target: &str| Report::read(&request(&format!("POST {target} HTTP/1.1\r\n\r\n")));
+        let report = |target: &str| report(&request(&format!("POST {target} HTTP/1.1\r\n\r\n")));
         assert_eq!(report("/k/x/identified"), Some(Report::Identified));
         assert_eq!(report("/answered"), Some(Report::Answered));
         assert_eq!(report("/k/x/returned?a"), Some(Report::Returned));

@@ -10,8 +10,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::asked::{Ask, Report};
-use crate::queue::{Full, Machine, Options, SessionStartLimit, Snapshot, Stats};
+use super::asked::Ask;
+use crate::queue::{Full, Machine, Options, Report, SessionStartLimit, Snapshot, Stats};
 
 /// How many buckets a client may claim for its bot. The largest number known of is 64; each may hold memory.
 const MAX_CONCURRENCY_MAX: u32 = 1000;

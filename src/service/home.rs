@@ -11,15 +11,14 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::admin;
-use super::asked::{Ask, Form, Report};
+use super::asked::{self, Ask, Form};
 use super::client::{Client, Heard, IDLE_TIMEOUT, MESSAGE, SUCCESS, Stage};
 use super::counts::{Counts, End};
 use super::gates::{Gates, Refusal};
 use super::memory::Memory;
-use super::refresh::Refresh;
 use crate::http::server::Response;
-use crate::http::{self, GatewayBot};
-use crate::queue::SessionStartLimit;
+use crate::http::{self, Asker, GatewayBot};
+use crate::queue::{FEEDBACK_HEADER, Refresh, Report, SessionStartLimit};
 use crate::reactor::listener::Accepted;
 use crate::reactor::{self, Listener, NoTask, Outcome, Readiness, clock};
 
@@ -96,7 +95,7 @@ pub struct Home {
     next_ticket: u64,
     gates: Gates,
     memory: Memory,
-    refresh: Option<Refresh>,
+    discord: Option<(Refresh, Asker)>,
     readable: VecDeque<usize>,
     dirty: Vec<usize>,
     buffer: Box<[u8]>,
@@ -112,7 +111,7 @@ impl Home {
         listeners: Listeners,
         gates: Gates,
         memory: Memory,
-        refresh: Option<Refresh>,
+        discord: Option<(Refresh, Asker)>,
         clients_max: usize,
     ) -> Home {
         Home {
@@ -125,7 +124,7 @@ impl Home {
             next_ticket: 1,
             gates,
             memory,
-            refresh,
+            discord,
             readable: VecDeque::new(),
             dirty: Vec::new(),
             buffer: vec![0; READ_BYTES].into(),
@@ -140,8 +139,13 @@ impl Home {
     pub fn start(&mut self, reactor: &mut Reactor) {
         let now = reactor.turn.now;
         reactor.timers.set(TIMER_STATUS, Some(now + STATUS_INTERVAL));
-        if let Some(refresh) = &mut self.refresh {
-            refresh.ask(now, self.gates.own());
+        self.ask_discord(now);
+    }
+
+    fn ask_discord(&mut self, now: Instant) {
+        if let Some((refresh, asker)) = &mut self.discord {
+            refresh.asked(now, self.gates.own());
+            asker.ask();
         }
     }
 
@@ -252,7 +256,7 @@ impl Home {
                 continue;
             }
             if let Stage::Told { ticket, identified } = client.stage {
-                if let Some(report) = Report::read(&request) {
+                if let Some(report) = asked::report(&request) {
                     client.respond(&Response::empty(204), reactor.turn.wall_ms);
                     client.stage = match report {
                         Report::Identified => Stage::Told { ticket, identified: true },
@@ -374,7 +378,9 @@ impl Home {
             Form::Message => MESSAGE,
             Form::Success => SUCCESS,
         };
-        client.respond(&Response::new(200, "application/json", body), reactor.turn.wall_ms);
+        let told: &[(&str, &str)] = if feedback { &[(FEEDBACK_HEADER, "true")] } else { &[] };
+        let response = Response { headers: told, ..Response::new(200, "application/json", body) };
+        client.respond(&response, reactor.turn.wall_ms);
         if client.write().is_err() {
             return self.drop_client(reactor, token, End::Gone);
         }
@@ -411,7 +417,7 @@ impl Home {
     }
 
     fn told(&mut self, reactor: &mut Reactor, told: Result<GatewayBot, http::Error>) {
-        let Some(refresh) = &mut self.refresh else { return };
+        let Some((refresh, _)) = &mut self.discord else { return };
         let now = reactor.turn.now;
         let is_first = refresh.is_first();
         let asked_at = refresh.told(now, told.is_ok());
@@ -500,11 +506,7 @@ impl reactor::Home for Home {
                 self.log_status();
                 reactor.timers.set(TIMER_STATUS, Some(now + STATUS_INTERVAL));
             }
-            TIMER_REFRESH => {
-                if let Some(refresh) = &mut self.refresh {
-                    refresh.ask(now, self.gates.own());
-                }
-            }
+            TIMER_REFRESH => self.ask_discord(now),
             token => {
                 let Some(client) = self.clients.get(&token) else { return };
                 let end = match client.stage {
@@ -550,7 +552,7 @@ impl reactor::Home for Home {
         // What writing gave back may have gone to somebody else.
         self.grant(reactor);
         reactor.timers.set(TIMER_GATES, self.gates.poll_timeout());
-        let refresh = self.refresh.as_ref().and_then(|refresh| refresh.due(self.gates.own()));
+        let refresh = self.discord.as_ref().and_then(|(refresh, _)| refresh.due(self.gates.own()));
         reactor.timers.set(TIMER_REFRESH, refresh);
         if self.stopping && self.failure.is_none() {
             log::info!("stopped; {} who waited are not answered", self.gates.waiting());

@@ -6,8 +6,8 @@
 //! ```text
 //! asked      what a request asks for            gates      a queue::Machine per bot
 //! client     a connection                       memory     the gates' state in files
-//! home       sockets, clients and gates         refresh    when to ask Discord for session starts
-//! admin      metrics and health                 counts     what is counted
+//! home       sockets, clients and gates         counts     what is counted
+//! admin      metrics and health
 //! ```
 
 mod admin;
@@ -17,7 +17,6 @@ mod counts;
 pub mod gates;
 mod home;
 mod memory;
-mod refresh;
 
 use std::fmt;
 use std::io;
@@ -31,13 +30,12 @@ use signal_hook::iterator::Signals;
 
 use crate::config::QueueConfig;
 use crate::http::{self, Asker};
-use crate::queue::{Machine, Snapshot};
+use crate::queue::{Machine, Refresh, Snapshot};
 use crate::reactor::{self, Mesh, NoTask, clock, open_files};
 use crate::state::{Folder, OpenError};
 use gates::{Gates, OWN, Settings};
 use home::{Home, Listeners, Message};
 use memory::Memory;
-use refresh::Refresh;
 
 /// How many gates there may be besides the service's own.
 const GATES_MAX: usize = 1000;
@@ -113,7 +111,7 @@ pub fn run(config: QueueConfig) -> Result<(), Error> {
     let machine = own_machine(&config, &settings, &memory);
     let own_hash = config.token.as_ref().map(|token| crate::base::sha256_hex(token.expose()));
     let gates = Gates::new(settings, machine, own_hash);
-    let refresh = match &config.token {
+    let discord = match &config.token {
         None => None,
         Some(token) => {
             let options = http::Options {
@@ -127,7 +125,7 @@ pub fn run(config: QueueConfig) -> Result<(), Error> {
             let reply = move |told| replies.post(0, Message::Told(told));
             let asker = Asker::start(options, u64::from_le_bytes(seed), stop.clone(), reply)
                 .map_err(|error| Error::Io("threads", error))?;
-            Some(Refresh::new(move || asker.ask()))
+            Some((Refresh::default(), asker))
         }
     };
 
@@ -146,7 +144,7 @@ pub fn run(config: QueueConfig) -> Result<(), Error> {
         .spawn(watch)
         .map_err(|error| Error::Io("threads", error))?;
 
-    let mut home = Home::new(Listeners::new(queue, admin), gates, memory, refresh, clients_max);
+    let mut home = Home::new(Listeners::new(queue, admin), gates, memory, discord, clients_max);
     home.start(&mut reactor);
     let home = reactor::run(reactor, home).map_err(|error| Error::Io("epoll", error))?;
     match home.failure() {
