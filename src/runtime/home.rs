@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::base::{Buf, Rng};
 use crate::gateway::shard::{Input, Shard, State};
+use crate::http::{self, GatewayBot};
 use crate::reactor::{self, Outcome, Readiness, Resolver, Turn};
 use crate::relay::{Framing, ShardTask, TaskInput};
 
@@ -33,6 +34,8 @@ pub enum Message {
     Permits(Wish),
     /// To a shard's thread: the shard of this ticket may identify.
     Permit(u64),
+    /// To the thread of the identify queue: what Discord says of session starts now.
+    SessionStarts(Result<GatewayBot, http::Error>),
     /// Stop; with `end_sessions` the sessions are given up.
     Stop {
         /// Close with 1000 rather than 4000.
@@ -289,6 +292,12 @@ impl reactor::Home for Home {
                     cluster::Link::Down { .. } | cluster::Link::Closed => {}
                 }
             }
+            Owner::Asking => {
+                if let Some(Permits::Service(service)) = &mut self.permits {
+                    service.on_ready(reactor, token, ready);
+                    self.grant(reactor);
+                }
+            }
             Owner::ShardDial | Owner::Thread => {}
         }
     }
@@ -298,7 +307,11 @@ impl reactor::Home for Home {
             Message::Resolved(token, found) => {
                 let (registry, now) = (reactor.registry(), reactor.turn.now);
                 let Key { owner, index, .. } = Key::unpack(token);
-                if owner == Owner::Cluster {
+                if owner == Owner::Asking {
+                    if let Some(Permits::Service(service)) = &mut self.permits {
+                        service.resolved(reactor, token, found);
+                    }
+                } else if owner == Owner::Cluster {
                     if let cluster::Link::Dialing(dial) = &mut self.clusters[index].link
                         && dial.token() == token
                     {
@@ -318,6 +331,12 @@ impl reactor::Home for Home {
             }
             Message::Permit(ticket) => self.permitted(reactor, ticket),
             Message::Permits(wish) => self.tell_permits(reactor, wish),
+            Message::SessionStarts(told) => {
+                if let Some(Permits::Own(own)) = &mut self.permits {
+                    own.told(reactor.turn.now, &told);
+                    self.grant(reactor);
+                }
+            }
             Message::Stop { end_sessions } => self.stop(reactor, end_sessions),
         }
     }
@@ -337,14 +356,19 @@ impl reactor::Home for Home {
                     }
                 }
             }
+            Owner::Asking => {
+                if let Some(Permits::Service(service)) = &mut self.permits {
+                    service.on_deadline(reactor, index);
+                }
+            }
             Owner::Thread => match index {
                 TIMER_STATUS => {
                     self.log_status();
                     reactor.timers.set(key, Some(reactor.turn.now + STATUS_INTERVAL));
                 }
                 TIMER_PERMITS => {
-                    if let Some(permits) = &mut self.permits {
-                        permits.handle_deadline(reactor.turn.now);
+                    if let Some(Permits::Own(own)) = &mut self.permits {
+                        own.handle_deadline(reactor.turn.now);
                     }
                     self.grant(reactor);
                 }

@@ -1,6 +1,6 @@
 //! What a socket's token and a timer's key stand for.
 //!
-//! `kind 2 bits | generation 30 bits | index 32 bits`. The generation tells an event of an earlier connection in
+//! `kind 3 bits | generation 29 bits | index 32 bits`. The generation tells an event of an earlier connection in
 //! the same slot from one of the present.
 
 /// Who a token or a key belongs to.
@@ -12,6 +12,8 @@ pub enum Owner {
     Cluster,
     /// A connection attempt of a shard (timers only).
     ShardDial,
+    /// A request to the identify queue's service.
+    Asking,
     /// The thread's own business (timers only), see [`super::home`].
     Thread,
 }
@@ -27,7 +29,7 @@ pub struct Key {
     pub index: usize,
 }
 
-const GENERATION_BITS: u32 = 30;
+const GENERATION_BITS: u32 = 29;
 
 /// The generation after `generation`.
 pub fn next_generation(generation: u32) -> u32 {
@@ -47,17 +49,19 @@ impl Key {
             Owner::Cluster => 1,
             Owner::ShardDial => 2,
             Owner::Thread => 3,
+            Owner::Asking => 4,
         };
-        kind << 62 | (self.generation as usize) << 32 | self.index
+        kind << 61 | (self.generation as usize) << 32 | self.index
     }
 
     /// The reverse of [`Key::pack`].
     pub fn unpack(packed: usize) -> Key {
-        let owner = match packed >> 62 {
+        let owner = match packed >> 61 {
             0 => Owner::Shard,
             1 => Owner::Cluster,
             2 => Owner::ShardDial,
-            _ => Owner::Thread,
+            3 => Owner::Thread,
+            _ => Owner::Asking,
         };
         let generation = (packed >> 32) as u32 & ((1 << GENERATION_BITS) - 1);
         Key { owner, generation, index: packed & 0xffff_ffff }
@@ -70,12 +74,12 @@ mod tests {
 
     #[test]
     fn keys_survive_packing() {
-        for owner in [Owner::Shard, Owner::Cluster, Owner::ShardDial, Owner::Thread] {
-            for generation in [0, 1, next_generation((1 << 30) - 2)] {
+        for owner in [Owner::Shard, Owner::Cluster, Owner::ShardDial, Owner::Thread, Owner::Asking] {
+            for generation in [0, 1, next_generation((1 << 29) - 2)] {
                 let key = Key { owner, generation, index: 12_345 };
                 assert_eq!(Key::unpack(key.pack()), key);
             }
         }
-        assert_eq!(next_generation((1 << 30) - 1), 0);
+        assert_eq!(next_generation((1 << 29) - 1), 0);
     }
 }

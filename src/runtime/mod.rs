@@ -24,24 +24,26 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::base::sha256_hex;
 use crate::cache::{self, Cache};
 use crate::config::{Config, Plan, plan};
 use crate::gateway::{intents, shard};
-use crate::http::{self, GatewayBot, fetch_gateway_bot};
+use crate::http::{self, Asker, GatewayBot, fetch_gateway_bot};
 use crate::queue;
 use crate::reactor::{self, Mesh, Resolver, clock, open_files};
 use crate::relay::ShardTask;
 use crate::relay::task::TaskOptions;
+use crate::state::{Folder, OpenError};
 use crate::stream::{self, transport};
 
 use home::{Home, Message, Resolvers};
-use permits::Permits;
+use permits::{Own, Permits, Service, ServiceOptions};
 use shared::{ClusterPlan, Shared};
 
 /// Discord's spacing of identifies in one bucket.
@@ -126,12 +128,8 @@ pub fn run(config: Config, flags: Flags) -> Result<(), Error> {
     watch_signals(stop.clone(), target.clone(), end_sessions).map_err(|error| Error::Io("signals", error))?;
 
     let seed = seed()?;
-    let options = http::Options {
-        api_url: config.discord_api_url.clone(),
-        token: config.token.clone(),
-        ca_pem: config.discord_ca.as_ref().map(|file| file.pem.clone()),
-    };
-    let bot = match fetch_gateway_bot(&options, seed, &stop) {
+    let asked_at = clock::read().now;
+    let bot = match fetch_gateway_bot(&http_options(&config), seed, &stop) {
         Ok(bot) => bot,
         Err(http::Error::Stopped) => return Ok(()),
         Err(error) => return Err(Error::Http(error)),
@@ -143,16 +141,18 @@ pub fn run(config: Config, flags: Flags) -> Result<(), Error> {
     }
     log_plan(&plan, &bot);
 
-    let sockets = u64::from(plan.shards_here()) + plan.clusters.len() as u64;
+    // A shard that waits for a shared queue has a connection there besides.
+    let per_shard = if config.queue_url.is_some() { 2 } else { 1 };
+    let sockets = u64::from(plan.shards_here()) * per_shard + plan.clusters.len() as u64;
     match open_files::raise_limit(sockets) {
         Ok(None) => {}
         Ok(Some(advice)) => log::warn!("{advice}"),
         Err(error) => log::warn!("cannot tell how many files may be open: {error}"),
     }
-    if plan.clusters.len() < plan.clusters_total as usize {
+    if plan.clusters.len() < plan.clusters_total as usize && config.queue_url.is_none() {
         log::warn!(
-            "this process runs {} of {} clusters: start the processes of one bot one after another, as each \
-             keeps to the identify limit by itself",
+            "this process runs {} of {} clusters and keeps to the identify limit by itself: let the processes of a bot \
+             share a queue (QUEUE_URL), or start them one after another",
             plan.clusters.len(),
             plan.clusters_total
         );
@@ -160,21 +160,7 @@ pub fn run(config: Config, flags: Flags) -> Result<(), Error> {
     let reactors = Mesh::with_threads(config.threads).map_err(|error| Error::Io("epoll", error))?;
     let mesh = reactors[0].mesh().clone();
     let shared = Arc::new(shared(&config, &plan, &bot, mesh.clone())?);
-    let machine = queue::Machine::new(
-        queue::Options {
-            spacing: IDENTIFY_SPACING,
-            slack: config.identify_slack,
-            requests_max: plan.shards_here() as usize,
-            ..queue::Options::new(
-                limit.max_concurrency,
-                limit.total,
-                limit.remaining,
-                Duration::from_millis(limit.reset_after_ms),
-            )
-        },
-        clock::read().now,
-    );
-    let mut permits = Some(Permits::new(machine));
+    let mut permits = Some(permits(&config, &plan, &bot, asked_at, seed, &stop, &mesh)?);
     // One for Discord and one for brokers: a dead name server of the one must not keep the other waiting.
     let resolver = || Resolver::start().map_err(|error| Error::Io("resolver threads", error));
     let resolvers = Resolvers { discord: resolver()?, brokers: resolver()? };
@@ -210,6 +196,76 @@ pub fn run(config: Config, flags: Flags) -> Result<(), Error> {
     match shared.failure.lock().take() {
         Some(why) => Err(Error::Fatal(why)),
         None => Ok(()),
+    }
+}
+
+/// The queue that lets shards identify: the process' own, or the one of QUEUE_URL.
+fn permits(
+    config: &Config,
+    plan: &Plan,
+    bot: &GatewayBot,
+    asked_at: Instant,
+    seed: u64,
+    stop: &Arc<AtomicBool>,
+    mesh: &Arc<Mesh<ShardTask, Message>>,
+) -> Result<Permits, Error> {
+    let limit = &bot.session_start_limit;
+    if let Some(endpoint) = &config.queue_url {
+        let options = ServiceOptions {
+            endpoint: endpoint.clone(),
+            shard_count: plan.total,
+            max_concurrency: limit.max_concurrency,
+            token_hash: sha256_hex(config.token.expose()),
+        };
+        log::info!("shards ask the identify queue at {endpoint}");
+        let resolver = Resolver::start().map_err(|error| Error::Io("resolver threads", error))?;
+        return Ok(Permits::Service(Box::new(Service::new(options, resolver, seed))));
+    }
+    let options = queue::Options {
+        spacing: IDENTIFY_SPACING,
+        slack: config.identify_slack,
+        reserve: config.identify_reserve,
+        requests_max: plan.shards_here() as usize,
+        ..queue::Options::new(
+            limit.max_concurrency,
+            limit.total,
+            limit.remaining,
+            Duration::from_millis(limit.reset_after_ms),
+        )
+    };
+    let replies = mesh.clone();
+    let asker = Asker::start(http_options(config), seed, stop.clone(), move |told| {
+        replies.post(0, Message::SessionStarts(told));
+    })
+    .map_err(|error| Error::Io("threads", error))?;
+    Ok(Permits::Own(Box::new(Own::new(options, state_folder(config), bot, asked_at, asker))))
+}
+
+/// What REST needs to know.
+fn http_options(config: &Config) -> http::Options {
+    http::Options {
+        api_url: config.discord_api_url.clone(),
+        token: config.token.clone(),
+        ca_pem: config.discord_ca.as_ref().map(|file| file.pem.clone()),
+    }
+}
+
+/// The folder with what outlives the process. One that cannot be used is told of, and the process does without.
+fn state_folder(config: &Config) -> Option<Folder> {
+    let path = config.state_dir.as_ref()?;
+    match Folder::open(path, "gateway") {
+        Ok(folder) => Some(folder),
+        Err(OpenError::Taken) => {
+            log::warn!(
+                "another rateway has STATE_DIR {}: this one keeps nothing over a restart",
+                path.display()
+            );
+            None
+        }
+        Err(OpenError::Io(error)) => {
+            log::warn!("nothing is kept over a restart: STATE_DIR {}: {error}", path.display());
+            None
+        }
     }
 }
 

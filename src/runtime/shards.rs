@@ -238,12 +238,11 @@ impl Home {
 
     pub(super) fn tell_permits(&mut self, reactor: &mut Reactor, wish: Wish) {
         match &mut self.permits {
-            Some(permits) => {
-                permits.handle(reactor.turn.now, wish);
-                self.grant(reactor);
-            }
-            None => reactor.mesh().post(0, Message::Permits(wish)),
+            Some(Permits::Own(own)) => own.handle(reactor.turn.now, wish),
+            Some(Permits::Service(service)) => service.handle(reactor, wish),
+            None => return reactor.mesh().post(0, Message::Permits(wish)),
         }
+        self.grant(reactor);
     }
 
     pub(super) fn grant(&mut self, reactor: &mut Reactor) {
@@ -254,8 +253,9 @@ impl Home {
                 None => {}
             }
         }
-        let deadline = self.permits.as_ref().and_then(Permits::poll_timeout);
-        reactor.timers.set(Key::timer(Owner::Thread, TIMER_PERMITS), deadline);
+        if let Some(Permits::Own(own)) = &self.permits {
+            reactor.timers.set(Key::timer(Owner::Thread, TIMER_PERMITS), own.poll_timeout());
+        }
     }
 
     pub(super) fn permitted(&mut self, reactor: &mut Reactor, ticket: u64) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::gates::{Gates, OWN};
 use crate::queue::Snapshot;
-use crate::state::{Folder, Read, Stamp, decode_identify, encode_identify};
+use crate::state::Folder;
 
 /// How many keys are remembered as looked for, so that a key without a gate costs one look at the disk. As many as
 /// there may be gates, and some that were forgotten.
@@ -32,19 +32,7 @@ impl Memory {
 
     /// The gate of `key` as it was, and how long ago that was at least.
     pub fn read(&self, wall_ms: u64, key: &str) -> Option<(Snapshot, Duration)> {
-        let folder = self.folder.as_ref()?;
-        let name = file_name(key);
-        let why = match folder.read(&name) {
-            Ok(Read::Nothing) => return None,
-            Ok(Read::Content(text)) => match decode_identify(&text) {
-                Some((snapshot, at)) => return Some((snapshot, Stamp::read(wall_ms).since(&at))),
-                None => "it is of another version".to_owned(),
-            },
-            Ok(Read::Damaged(why)) => why.to_owned(),
-            Err(error) => error.to_string(),
-        };
-        log::warn!("{name} in {} is not used: {why}", folder.path().display());
-        None
+        self.folder.as_ref()?.read_identify(&file_name(key), wall_ms)
     }
 
     /// Brings back the gate of `key`, unless it is there.
@@ -67,8 +55,7 @@ impl Memory {
             let Some(folder) = &self.folder else { continue };
             // A gate that was forgotten is looked for again.
             self.looked_for.remove(&key);
-            let text = encode_identify(&snapshot, Stamp::read(wall_ms));
-            if let Err(error) = folder.replace(&file_name(&key), &text) {
+            if let Err(error) = folder.write_identify(&file_name(&key), &snapshot, wall_ms) {
                 self.errors += 1;
                 if self.errors.is_power_of_two() {
                     log::error!("session starts cannot be written to {}: {error}", folder.path().display());

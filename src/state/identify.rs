@@ -1,10 +1,11 @@
 //! An identify queue's snapshot as text: one JSON object with the moment at which it was taken.
 
+use std::io;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Stamp;
+use super::{Folder, Read, Stamp};
 use crate::queue::Snapshot;
 
 /// Files of another version are not read.
@@ -22,8 +23,34 @@ struct Written {
     busy: bool,
 }
 
+impl Folder {
+    /// The snapshot in the file `name` and how long ago it was taken at least, where the wall clock says `wall_ms`. A
+    /// file that cannot be used is told of and not used.
+    pub fn read_identify(&self, name: &str, wall_ms: u64) -> Option<(Snapshot, Duration)> {
+        let why = match self.read(name) {
+            Ok(Read::Nothing) => return None,
+            Ok(Read::Content(text)) => match decode_identify(&text) {
+                Some((snapshot, at)) => return Some((snapshot, Stamp::read(wall_ms).since(&at))),
+                None => "it is of another version".to_owned(),
+            },
+            Ok(Read::Damaged(why)) => why.to_owned(),
+            Err(error) => error.to_string(),
+        };
+        log::warn!("{name} in {} is not used: {why}", self.path().display());
+        None
+    }
+
+    /// Writes a snapshot taken now, where the wall clock says `wall_ms`, to the file `name`.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn write_identify(&self, name: &str, snapshot: &Snapshot, wall_ms: u64) -> io::Result<()> {
+        self.replace(name, &encode_identify(snapshot, Stamp::read(wall_ms)))
+    }
+}
+
 /// The text of a snapshot taken `at`.
-pub fn encode_identify(snapshot: &Snapshot, at: Stamp) -> Vec<u8> {
+fn encode_identify(snapshot: &Snapshot, at: Stamp) -> Vec<u8> {
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let written = Written {
         version: VERSION,

@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-pub use identify::{decode_identify, encode_identify};
+pub use identify::decode_identify;
 pub use stamp::Stamp;
 
 /// The longest file read: a day's permits take 4 KiB.

@@ -1,0 +1,120 @@
+//! The identify queue of this process: the machine, what of it outlives the process, and Discord's word.
+
+use std::time::{Duration, Instant};
+
+use super::{Wish, shard_of};
+use crate::http::{self, Asker, GatewayBot};
+use crate::queue::{Machine, Options, Refresh, SessionStartLimit};
+use crate::reactor::clock;
+use crate::state::Folder;
+
+/// The file in STATE_DIR.
+const FILE: &str = "identify.json";
+
+/// The process' own queue.
+pub struct Own {
+    machine: Machine,
+    folder: Option<Folder>,
+    saved_busy: bool,
+    errors: u64,
+    refresh: Refresh,
+    asker: Asker,
+}
+
+/// Discord's session start limit in the queue's words.
+fn limit_of(bot: &GatewayBot) -> SessionStartLimit {
+    let limit = &bot.session_start_limit;
+    SessionStartLimit {
+        total: limit.total,
+        remaining: limit.remaining,
+        reset_after: Duration::from_millis(limit.reset_after_ms),
+        max_concurrency: limit.max_concurrency,
+    }
+}
+
+impl Own {
+    /// A queue that goes on from what `folder` holds and from what Discord said when it was asked at `asked_at`.
+    /// `options` say the rest.
+    pub fn new(
+        options: Options,
+        folder: Option<Folder>,
+        bot: &GatewayBot,
+        asked_at: Instant,
+        asker: Asker,
+    ) -> Own {
+        let turn = clock::read();
+        let remembered = folder.as_ref().and_then(|folder| folder.read_identify(FILE, turn.wall_ms));
+        let mut machine = match remembered {
+            Some((snapshot, elapsed)) => Machine::restore(options, &snapshot, elapsed, turn.now),
+            None => Machine::new(options, turn.now),
+        };
+        machine.refresh(turn.now, asked_at, &limit_of(bot));
+        let mut refresh = Refresh::default();
+        refresh.asked(asked_at, &machine);
+        refresh.told(turn.now, true);
+        Own { machine, folder, saved_busy: false, errors: 0, refresh, asker }
+    }
+
+    /// Passes a shard's wish on.
+    pub fn handle(&mut self, now: Instant, wish: Wish) {
+        match wish {
+            Wish::Want(ticket) => {
+                if self.machine.request(now, ticket, shard_of(ticket)).is_err() {
+                    // One wish per shard, and the queue has room for every shard of the process.
+                    log::error!(shard = shard_of(ticket); "the identify queue is full: this shard will not identify");
+                }
+            }
+            Wish::Cancel(ticket) => self.machine.cancel(now, ticket),
+            Wish::Used(ticket) => self.machine.identified(now, ticket, shard_of(ticket)),
+            Wish::Answered(ticket) => self.machine.answered(now, ticket, shard_of(ticket)),
+        }
+    }
+
+    /// The next ticket that is let through; written down before anybody hears of it.
+    pub fn poll_permit(&mut self) -> Option<u64> {
+        let permit = self.machine.poll_permit();
+        if permit.is_some() || self.machine.is_quiet() == self.saved_busy {
+            self.save();
+        }
+        permit.map(|permit| permit.ticket)
+    }
+
+    fn save(&mut self) {
+        let snapshot = self.machine.snapshot();
+        self.saved_busy = snapshot.busy;
+        let Some(folder) = &self.folder else { return };
+        if let Err(error) = folder.write_identify(FILE, &snapshot, clock::read().wall_ms) {
+            self.errors += 1;
+            if self.errors.is_power_of_two() {
+                log::error!("session starts cannot be written to {}: {error}", folder.path().display());
+            }
+        }
+    }
+
+    /// When to call [`Own::handle_deadline`].
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.machine.poll_timeout().into_iter().chain(self.refresh.due(&self.machine)).min()
+    }
+
+    /// Time has passed.
+    pub fn handle_deadline(&mut self, now: Instant) {
+        self.machine.handle_deadline(now);
+        if self.refresh.due(&self.machine).is_some_and(|at| at <= now) {
+            self.refresh.asked(now, &self.machine);
+            self.asker.ask();
+        }
+    }
+
+    /// Discord has said again how many session starts are left.
+    pub fn told(&mut self, now: Instant, told: &Result<GatewayBot, http::Error>) {
+        let asked_at = self.refresh.told(now, told.is_ok());
+        match told {
+            Ok(bot) => self.machine.refresh(now, asked_at, &limit_of(bot)),
+            Err(http::Error::Stopped) => {}
+            // Shards hear from Discord themselves what that means for them.
+            Err(http::Error::Fatal(why)) => {
+                log::warn!("session starts are counted without Discord from here on: {why}");
+            }
+        }
+    }
+}
