@@ -158,8 +158,9 @@ fn clients_max(wanted: usize) -> usize {
     match open_files::raise_limit(wanted as u64) {
         Ok(None) => wanted,
         Ok(Some(advice)) => {
-            log::warn!("{advice}; until then, fewer shards can wait");
-            open_files::room().unwrap_or(wanted).min(wanted)
+            let room = open_files::room().unwrap_or(wanted).min(wanted);
+            log::info!("{room} shards can wait at a time: {advice}");
+            room
         }
         Err(error) => {
             log::warn!("cannot tell how many files may be open: {error}");

@@ -138,11 +138,20 @@ impl Prepared {
         self
     }
 
+    /// The variables of rateway, with one changed: for a second process.
+    pub fn variables_with(&self, name: &str, value: &str) -> Vec<(String, String)> {
+        let mut variables = self.variables.clone();
+        variables.push((name.to_owned(), value.to_owned()));
+        variables
+    }
+
     /// Starts rateway, and waits for nothing.
     pub fn start(self) -> Stage {
         let gateway = Gateway::start(&self.variables, &self.arguments);
         Stage {
             gateway,
+            variables: self.variables,
+            arguments: self.arguments,
             worker: self.worker,
             sim: self.sim,
             vhost: self.vhost,
@@ -161,9 +170,16 @@ pub struct Stage {
     pub vhost: Vhost,
     pub shards: u32,
     pub per_cluster: u32,
+    variables: Vec<(String, String)>,
+    arguments: Vec<&'static str>,
 }
 
 impl Stage {
+    /// Starts rateway again after it has ended.
+    pub fn restart(&mut self) {
+        self.gateway = Gateway::start(&self.variables, &self.arguments);
+    }
+
     /// Waits until every shard has a session and its connection.
     pub fn wait_up(&self) {
         wait_until("every shard is up", || {
