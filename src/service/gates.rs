@@ -230,6 +230,17 @@ impl Gates {
         self.gates.values().filter_map(|gate| gate.machine.poll_timeout()).min()
     }
 
+    /// Lets every gate know the time: one that nobody asks has no deadline, but permits that count no more.
+    fn look(&mut self, now: Instant) {
+        let keys: Vec<String> = self.gates.keys().cloned().collect();
+        for key in keys {
+            if let Some(gate) = self.gates.get_mut(&key) {
+                gate.machine.handle_deadline(now);
+            }
+            self.drain(&key);
+        }
+    }
+
     /// Time has passed.
     pub fn handle_deadline(&mut self, now: Instant) {
         let due = |gate: &Gate| gate.machine.poll_timeout().is_some_and(|at| at <= now);
@@ -255,7 +266,8 @@ impl Gates {
     }
 
     /// Every gate as it stands.
-    pub fn status(&self, now: Instant) -> Vec<Status> {
+    pub fn status(&mut self, now: Instant) -> Vec<Status> {
+        self.look(now);
         let status = |(key, gate): (&String, &Gate)| Status {
             key: key.clone(),
             waiting: gate.machine.waiting(),
@@ -287,7 +299,7 @@ impl Gates {
             return Ok(());
         }
         if self.gates.len() > self.settings.gates_max {
-            self.forget_one();
+            self.forget_one(now);
         }
         if self.gates.len() > self.settings.gates_max {
             self.refused_gates += 1;
@@ -300,7 +312,8 @@ impl Gates {
     }
 
     /// Makes room by a gate that remembers nothing: a new one would be the same.
-    fn forget_one(&mut self) {
+    fn forget_one(&mut self, now: Instant) {
+        self.look(now);
         let is_blank = |(key, gate): &(&String, &Gate)| {
             key.as_str() != OWN && gate.machine.is_quiet() && gate.machine.remaining() == gate.machine.total()
         };

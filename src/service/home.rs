@@ -237,9 +237,9 @@ impl Home {
             };
             self.counts.requests += 1;
             if client.is_admin {
-                let (turn, gates) = (reactor.turn, &self.gates);
+                let turn = reactor.turn;
                 let facts = admin::Facts {
-                    status: gates.status(turn.now),
+                    status: self.gates.status(turn.now),
                     counts: &self.counts,
                     connections: self.clients.len(),
                     save_errors: self.memory.errors(),

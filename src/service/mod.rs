@@ -17,6 +17,8 @@ mod counts;
 pub mod gates;
 mod home;
 mod memory;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::io;
