@@ -169,13 +169,17 @@ impl Home {
                     return false;
                 }
                 Accepted::Socket(socket) => {
-                    self.counts.accepted += 1;
+                    // What is counted is what shards do, not how often somebody looks at it.
+                    self.counts.accepted += u64::from(!is_admin);
                     let is_full = match is_admin {
                         true => self.admins >= ADMIN_CONNECTIONS_MAX,
                         false => self.clients.len() - self.admins >= self.clients_max,
                     };
+                    // Dropping it closes it: an answer of any kind would be taken for a permit.
+                    if is_full && is_admin {
+                        continue;
+                    }
                     if is_full {
-                        // Dropping it closes it: an answer of any kind would be taken for a permit.
                         self.counts.refused_connections += 1;
                         if self.counts.refused_connections.is_power_of_two() {
                             log::warn!(connections = self.clients.len(); "as many connections as may be: a new one is closed");
@@ -231,13 +235,12 @@ impl Home {
                     return self.drop_client(reactor, token, End::Malformed);
                 }
             };
-            self.counts.requests += 1;
             if client.is_admin {
                 let (turn, gates) = (reactor.turn, &self.gates);
                 let facts = admin::Facts {
                     status: gates.status(turn.now),
                     counts: &self.counts,
-                    connections: self.clients.len(),
+                    connections: self.clients.len() - self.admins,
                     save_errors: self.memory.errors(),
                 };
                 let page = admin::answer(&request, &facts);
@@ -251,6 +254,7 @@ impl Home {
                 self.dirty.push(token);
                 continue;
             }
+            self.counts.requests += 1;
             if let Stage::Told { ticket, identified } = client.stage {
                 if let Some(report) = Report::read(&request) {
                     client.respond(&Response::empty(204), reactor.turn.wall_ms);
@@ -324,8 +328,11 @@ impl Home {
         let Some(mut client) = self.clients.remove(&token) else { return };
         client.socket.deregister(reactor.registry());
         reactor.timers.set(token, None);
-        self.admins -= usize::from(client.is_admin);
-        self.counts.end(end);
+        if client.is_admin {
+            self.admins -= 1;
+        } else {
+            self.counts.end(end);
+        }
         match client.stage {
             Stage::Waiting { ticket, .. } => {
                 self.tickets.remove(&ticket);
