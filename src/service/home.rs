@@ -216,6 +216,9 @@ impl Home {
             Heard::Bytes => {}
         }
         let more = client.socket.is_readable();
+        if client.wants_to_write() {
+            self.dirty.push(token);
+        }
         self.serve(reactor, token);
         more
     }
