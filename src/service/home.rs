@@ -249,10 +249,8 @@ impl Home {
                 let page = admin::answer(&request, &facts);
                 // It was there a moment ago.
                 if let Some(client) = self.clients.get_mut(&token) {
-                    client.respond(
-                        &Response::new(page.status, page.content_type, page.body.as_bytes()),
-                        turn.wall_ms,
-                    );
+                    let response = Response::new(page.status, page.content_type, page.body.as_bytes());
+                    client.respond(&Response { headers: page.headers, ..response }, turn.wall_ms);
                 }
                 self.dirty.push(token);
                 continue;
