@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::admin;
 use super::asked::{Ask, Form, Report};
-use super::client::{Client, Heard, IDLE_TIMEOUT, MESSAGE, SUCCESS, Stage};
+use super::client::{Client, Heard, MESSAGE, SUCCESS, Stage};
 use super::counts::{Counts, End};
 use super::gates::{Gates, Refusal};
 use super::memory::Memory;
@@ -191,8 +191,8 @@ impl Home {
                     self.next_token += 1;
                     self.admins += usize::from(is_admin);
                     let client = Client::new(socket, is_admin);
-                    reactor.timers.set(token, Some(reactor.turn.now + IDLE_TIMEOUT));
                     self.clients.insert(token, client);
+                    self.set_timeout(reactor, token);
                 }
             }
         }
@@ -230,7 +230,7 @@ impl Home {
             if client.stage == Stage::Lingering {
                 return;
             }
-            let request = match client.http.poll_request() {
+            let request = match client.poll_request() {
                 Ok(Some(request)) => request,
                 Ok(None) => break,
                 Err(error) => {
@@ -345,9 +345,8 @@ impl Home {
     }
 
     fn set_timeout(&mut self, reactor: &mut Reactor, token: usize) {
-        let Some(client) = self.clients.get(&token) else { return };
-        let deadline = client.timeout().map(|timeout| reactor.turn.now + timeout);
-        reactor.timers.set(token, deadline);
+        let Some(timeout) = self.clients.get_mut(&token).and_then(Client::poll_timeout) else { return };
+        reactor.timers.set(token, timeout.map(|timeout| reactor.turn.now + timeout));
     }
 
     /// Answers whoever may identify. What has to outlive the process is written before anybody hears of it.
