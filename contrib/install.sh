@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing on Debian or Ubuntu, and nothing when nothing is.
-#   contrib/install.sh NEED...     where NEED is build, broker, worker or certs
+#   contrib/install.sh NEED...     where NEED is build, broker, worker, certs or clients
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,6 +17,11 @@ for need in "$@"; do
     broker) [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || packages+=(rabbitmq-server) ;;
     worker) /usr/bin/python3 -c 'import pika' 2>/dev/null || packages+=(python3-pika) ;;
     certs) command -v openssl >/dev/null || packages+=(openssl) ;;
+    clients)
+        command -v curl >/dev/null || packages+=(curl)
+        command -v wrk >/dev/null || packages+=(wrk)
+        /usr/bin/python3 -c 'import requests' 2>/dev/null || packages+=(python3-requests)
+        ;;
     *) say "unknown need: $need"; exit 2 ;;
     esac
 done

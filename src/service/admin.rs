@@ -36,6 +36,8 @@ pub struct Page {
     pub status: u16,
     /// The media type.
     pub content_type: &'static str,
+    /// Further headers.
+    pub headers: &'static [(&'static str, &'static str)],
     /// The body.
     pub body: String,
 }
@@ -44,9 +46,11 @@ const INDEX: &str = "rateway queue\n\n/metrics  Prometheus metrics\n/healthz  20
 
 /// Answers a request to the admin port.
 pub fn answer(request: &Request, facts: &Facts<'_>) -> Page {
-    let page = |status, content_type, body| Page { status, content_type, body };
+    let page = |status, content_type, body| Page { status, content_type, headers: &[], body };
     if !matches!(request.method.as_str(), "GET" | "HEAD") {
-        return page(405, "text/plain", "only GET\n".to_owned());
+        // RFC 9110 15.5.6.
+        let headers = &[("allow", "GET, HEAD")];
+        return Page { headers, ..page(405, "text/plain", "only GET\n".to_owned()) };
     }
     match request.path() {
         "/" => page(200, "text/plain", INDEX.to_owned()),

@@ -4,13 +4,13 @@ use std::io::{self, IoSlice};
 use std::time::Duration;
 
 use super::asked::Form;
-use crate::http::server::{Connection, Limits, Response};
+use crate::http::server::{Connection, Error, Limits, Request, Response};
 use crate::reactor::{Fill, Socket};
 
-/// From the connection, or the first byte of a request, to the last byte of it. A request has some 200 bytes.
+/// From the first byte of a request to the last one. A request has some 200 bytes.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a connection is kept between two requests. Longer than clients keep theirs (reqwest and Go 90 s), since
+/// How long a connection is kept between two requests, and before the first. Longer than clients keep theirs (reqwest and Go 90 s), since
 /// one that asks on a connection that is just being closed takes the end for an error.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(180);
 
@@ -48,6 +48,15 @@ pub enum Stage {
     Lingering,
 }
 
+/// What a connection is given time for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Timed {
+    Idle,
+    Request,
+    Permit,
+    Farewell,
+}
+
 /// What reading brought.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Heard {
@@ -66,6 +75,8 @@ pub struct Client {
     pub(super) stage: Stage,
     /// Whether it came to the admin port.
     pub(super) is_admin: bool,
+    /// What its deadline is for; `None` when a new one has to be set.
+    timed: Option<Timed>,
     out: Vec<u8>,
     written: usize,
 }
@@ -78,6 +89,7 @@ impl Client {
             http: Connection::new(Limits::default()),
             stage: Stage::Open,
             is_admin,
+            timed: None,
             out: Vec::new(),
             written: 0,
         }
@@ -130,13 +142,90 @@ impl Client {
         Ok(true)
     }
 
-    /// When this connection is given up, counted from now; `None` while it waits for a permit.
-    pub fn timeout(&self) -> Option<Duration> {
-        match self.stage {
-            Stage::Waiting { .. } => None,
-            Stage::Lingering => Some(LINGER_TIMEOUT),
-            Stage::Open | Stage::Told { .. } if self.http.is_idle() => Some(IDLE_TIMEOUT),
-            Stage::Open | Stage::Told { .. } => Some(REQUEST_TIMEOUT),
+    /// The next request.
+    ///
+    /// # Errors
+    /// When what it sends cannot be read.
+    pub fn poll_request(&mut self) -> Result<Option<Request>, Error> {
+        let request = self.http.poll_request()?;
+        if request.is_some() {
+            // The next one has its own time.
+            self.timed = None;
         }
+        Ok(request)
+    }
+
+    /// When this connection is given up, counted from now, if that is to be set anew: `Some(None)` while it waits for
+    /// a permit. What trickles in gives a request no more time.
+    pub fn poll_timeout(&mut self) -> Option<Option<Duration>> {
+        let timed = match self.stage {
+            Stage::Waiting { .. } => Timed::Permit,
+            Stage::Lingering => Timed::Farewell,
+            Stage::Open | Stage::Told { .. } if self.http.is_idle() => Timed::Idle,
+            Stage::Open | Stage::Told { .. } => Timed::Request,
+        };
+        (self.timed.replace(timed) != Some(timed)).then_some(match timed {
+            Timed::Permit => None,
+            Timed::Farewell => Some(LINGER_TIMEOUT),
+            Timed::Idle => Some(IDLE_TIMEOUT),
+            Timed::Request => Some(REQUEST_TIMEOUT),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+    use std::net::{TcpListener, TcpStream};
+
+    /// A client, and the other end of its connection.
+    fn connected(poll: &mio::Poll) -> (Client, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let peer = TcpStream::connect(listener.local_addr().expect("bound")).expect("a connection");
+        let (stream, _) = listener.accept().expect("a connection");
+        stream.set_nonblocking(true).expect("a socket");
+        let socket = Socket::accepted(poll.registry(), mio::net::TcpStream::from_std(stream), 0);
+        (Client::new(socket.expect("epoll takes it"), false), peer)
+    }
+
+    /// Lets `text` arrive. A socket of this machine has it by the time that writing returns.
+    fn arrive(client: &mut Client, peer: &mut TcpStream, text: &str) {
+        peer.write_all(text.as_bytes()).expect("a connection");
+        assert_eq!(client.read(&mut [0; 1024]), Heard::Bytes);
+    }
+
+    #[test]
+    fn what_trickles_in_gets_no_more_time() {
+        let poll = mio::Poll::new().expect("epoll");
+        let (mut client, mut peer) = connected(&poll);
+        assert_eq!(client.poll_timeout(), Some(Some(IDLE_TIMEOUT)));
+        // An empty line is the beginning of nothing.
+        arrive(&mut client, &mut peer, "\r\n");
+        assert_eq!(client.poll_timeout(), None);
+        arrive(&mut client, &mut peer, "POST / HTTP/1.1\r\n");
+        assert_eq!(client.poll_timeout(), Some(Some(REQUEST_TIMEOUT)));
+        for piece in ["A: b\r\n", "Content-Length: 2\r\n", "\r\n", "x"] {
+            arrive(&mut client, &mut peer, piece);
+            assert!(client.poll_request().is_ok_and(|request| request.is_none()));
+            assert_eq!(client.poll_timeout(), None, "{piece:?}");
+        }
+        // The end of one, and the beginning of the next, which has a time of its own.
+        arrive(&mut client, &mut peer, "yGET ");
+        assert!(client.poll_request().is_ok_and(|request| request.is_some()));
+        client.stage = Stage::Waiting { ticket: 1, form: Form::Message, feedback: false };
+        assert_eq!(client.poll_timeout(), Some(None));
+        client.respond(&Response::empty(204), 0);
+        client.stage = Stage::Open;
+        assert_eq!(client.poll_timeout(), Some(Some(REQUEST_TIMEOUT)));
+        // Answered without a wait, one after the other: each has its time.
+        for _ in 0..2 {
+            arrive(&mut client, &mut peer, "/ HTTP/1.1\r\n\r\nGET ");
+            assert!(client.poll_request().is_ok_and(|request| request.is_some()));
+            client.respond(&Response::empty(204), 0);
+            assert_eq!(client.poll_timeout(), Some(Some(REQUEST_TIMEOUT)));
+        }
+        client.stage = Stage::Lingering;
+        assert_eq!((client.poll_timeout(), client.poll_timeout()), (Some(Some(LINGER_TIMEOUT)), None));
     }
 }

@@ -130,15 +130,17 @@ impl Gates {
         }
     }
 
-    /// Adds the gate of a key as it was before a restart.
-    pub fn restore(&mut self, now: Instant, key: &str, snapshot: &Snapshot, elapsed: Duration) {
-        if self.gates.len() > self.settings.gates_max {
-            return;
+    /// Adds the gate of a key as it was before a restart. Says whether there was room for it; where not, it must not
+    /// begin anew either when there is.
+    pub fn restore(&mut self, now: Instant, key: &str, snapshot: &Snapshot, elapsed: Duration) -> bool {
+        if !self.make_room(now) {
+            return false;
         }
         let options = Gates::options(&self.settings, Some(snapshot.max_concurrency), Some(snapshot.total));
         let machine = Machine::restore(options, snapshot, elapsed, now);
         let gate = Gate { machine, is_set: false, saved_busy: snapshot.busy };
         self.gates.entry(key.to_owned()).or_insert(gate);
+        true
     }
 
     /// Asks for a permit, to be named by `ticket`.
@@ -298,10 +300,7 @@ impl Gates {
         if self.gates.contains_key(key) {
             return Ok(());
         }
-        if self.gates.len() > self.settings.gates_max {
-            self.forget_one(now);
-        }
-        if self.gates.len() > self.settings.gates_max {
+        if !self.make_room(now) {
             self.refused_gates += 1;
             return Err(Refusal::TooManyGates);
         }
@@ -311,15 +310,18 @@ impl Gates {
         Ok(())
     }
 
-    /// Makes room by a gate that remembers nothing: a new one would be the same.
-    fn forget_one(&mut self, now: Instant) {
+    /// Whether there is room for a gate, if need be that of one that remembers nothing: a new one would be the same.
+    fn make_room(&mut self, now: Instant) -> bool {
+        // The service's own is not counted.
+        if self.gates.len() <= self.settings.gates_max {
+            return true;
+        }
         self.look(now);
         let is_blank = |(key, gate): &(&String, &Gate)| {
             key.as_str() != OWN && gate.machine.is_quiet() && gate.machine.remaining() == gate.machine.total()
         };
-        if let Some(key) = self.gates.iter().find(is_blank).map(|(key, _)| key.clone()) {
-            self.gates.remove(&key);
-        }
+        let blank = self.gates.iter().find(is_blank).map(|(key, _)| key.clone());
+        blank.is_some_and(|key| self.gates.remove(&key).is_some())
     }
 
     /// Takes a gate's permits out and notes whether its state has to be saved.
@@ -350,5 +352,53 @@ impl Gate {
         {
             self.machine.set_total(now, claimed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::asked::Form;
+
+    fn ask(key: &str) -> Ask {
+        Ask {
+            key: Some(key.to_owned()),
+            shard_id: 0,
+            max_concurrency: None,
+            total: None,
+            form: Form::Message,
+            feedback: false,
+            warning: None,
+        }
+    }
+
+    fn gates(gates_max: usize, now: Instant) -> Gates {
+        let settings = Settings { slack: Duration::ZERO, reserve: 0, requests_max: 10, gates_max };
+        Gates::new(settings, Machine::new(Gates::options(&settings, None, None), now), None)
+    }
+
+    /// A gate that comes back when there are as many as may be takes the room of one that remembers nothing, and is not
+    /// taken for a new one, which would grant at once.
+    #[test]
+    fn a_gate_that_comes_back_finds_room() {
+        let now = crate::reactor::clock::read().now;
+        let mut gates = gates(1, now);
+        let spent = Snapshot {
+            max_concurrency: 1,
+            total: 1,
+            told: None,
+            spent: vec![(Duration::ZERO, 1)],
+            busy: true,
+        };
+        let blank = Snapshot { spent: Vec::new(), busy: false, ..spent.clone() };
+        assert!(gates.restore(now, "blank", &blank, Duration::ZERO));
+        assert!(gates.restore(now, "spent", &spent, Duration::ZERO));
+        assert!(!gates.knows("blank"));
+        gates.request(now, 1, &ask("spent")).expect("there is room");
+        assert_eq!(gates.poll_granted(), None);
+        // This one remembers something, so neither a gate that comes back nor a new one takes its room.
+        assert!(!gates.restore(now, "other", &spent, Duration::ZERO));
+        assert_eq!(gates.request(now, 2, &ask("other")), Err(Refusal::TooManyGates));
+        assert_eq!(gates.refused_gates, 1);
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::admin;
 use super::asked::{self, Ask, Form};
-use super::client::{Client, Heard, IDLE_TIMEOUT, MESSAGE, SUCCESS, Stage};
+use super::client::{Client, Heard, MESSAGE, SUCCESS, Stage};
 use super::counts::{Counts, End};
 use super::gates::{Gates, Refusal};
 use super::memory::Memory;
@@ -173,13 +173,17 @@ impl Home {
                     return false;
                 }
                 Accepted::Socket(socket) => {
-                    self.counts.accepted += 1;
+                    // What is counted is what shards do, not how often somebody looks at it.
+                    self.counts.accepted += u64::from(!is_admin);
                     let is_full = match is_admin {
                         true => self.admins >= ADMIN_CONNECTIONS_MAX,
                         false => self.clients.len() - self.admins >= self.clients_max,
                     };
+                    // Dropping it closes it: an answer of any kind would be taken for a permit.
+                    if is_full && is_admin {
+                        continue;
+                    }
                     if is_full {
-                        // Dropping it closes it: an answer of any kind would be taken for a permit.
                         self.counts.refused_connections += 1;
                         if self.counts.refused_connections.is_power_of_two() {
                             log::warn!(connections = self.clients.len(); "as many connections as may be: a new one is closed");
@@ -191,8 +195,8 @@ impl Home {
                     self.next_token += 1;
                     self.admins += usize::from(is_admin);
                     let client = Client::new(socket, is_admin);
-                    reactor.timers.set(token, Some(reactor.turn.now + IDLE_TIMEOUT));
                     self.clients.insert(token, client);
+                    self.set_timeout(reactor, token);
                 }
             }
         }
@@ -216,6 +220,9 @@ impl Home {
             Heard::Bytes => {}
         }
         let more = client.socket.is_readable();
+        if client.wants_to_write() {
+            self.dirty.push(token);
+        }
         self.serve(reactor, token);
         more
     }
@@ -227,7 +234,7 @@ impl Home {
             if client.stage == Stage::Lingering {
                 return;
             }
-            let request = match client.http.poll_request() {
+            let request = match client.poll_request() {
                 Ok(Some(request)) => request,
                 Ok(None) => break,
                 Err(error) => {
@@ -235,26 +242,24 @@ impl Home {
                     return self.drop_client(reactor, token, End::Malformed);
                 }
             };
-            self.counts.requests += 1;
             if client.is_admin {
                 let turn = reactor.turn;
                 let facts = admin::Facts {
                     status: self.gates.status(turn.now),
                     counts: &self.counts,
-                    connections: self.clients.len(),
+                    connections: self.clients.len() - self.admins,
                     save_errors: self.memory.errors(),
                 };
                 let page = admin::answer(&request, &facts);
                 // It was there a moment ago.
                 if let Some(client) = self.clients.get_mut(&token) {
-                    client.respond(
-                        &Response::new(page.status, page.content_type, page.body.as_bytes()),
-                        turn.wall_ms,
-                    );
+                    let response = Response::new(page.status, page.content_type, page.body.as_bytes());
+                    client.respond(&Response { headers: page.headers, ..response }, turn.wall_ms);
                 }
                 self.dirty.push(token);
                 continue;
             }
+            self.counts.requests += 1;
             if let Stage::Told { ticket, identified } = client.stage {
                 if let Some(report) = asked::report(&request) {
                     client.respond(&Response::empty(204), reactor.turn.wall_ms);
@@ -328,8 +333,11 @@ impl Home {
         let Some(mut client) = self.clients.remove(&token) else { return };
         client.socket.deregister(reactor.registry());
         reactor.timers.set(token, None);
-        self.admins -= usize::from(client.is_admin);
-        self.counts.end(end);
+        if client.is_admin {
+            self.admins -= 1;
+        } else {
+            self.counts.end(end);
+        }
         match client.stage {
             Stage::Waiting { ticket, .. } => {
                 self.tickets.remove(&ticket);
@@ -341,9 +349,8 @@ impl Home {
     }
 
     fn set_timeout(&mut self, reactor: &mut Reactor, token: usize) {
-        let Some(client) = self.clients.get(&token) else { return };
-        let deadline = client.timeout().map(|timeout| reactor.turn.now + timeout);
-        reactor.timers.set(token, deadline);
+        let Some(timeout) = self.clients.get_mut(&token).and_then(Client::poll_timeout) else { return };
+        reactor.timers.set(token, timeout.map(|timeout| reactor.turn.now + timeout));
     }
 
     /// Answers whoever may identify. What has to outlive the process is written before anybody hears of it.

@@ -44,8 +44,11 @@ impl Memory {
             self.looked_for.clear();
         }
         self.looked_for.insert(key.to_owned());
-        if let Some((snapshot, elapsed)) = self.read(wall_ms, key) {
-            gates.restore(now, key, &snapshot, elapsed);
+        if let Some((snapshot, elapsed)) = self.read(wall_ms, key)
+            && !gates.restore(now, key, &snapshot, elapsed)
+        {
+            // Its request is refused now, and the next one has to find it.
+            self.looked_for.remove(key);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use super::body::Incoming;
+use super::body::{Incoming, is_token};
 use super::request::{self, Request, Version};
 use super::response::{self, Response, Terms};
 use super::{Error, Limits};
@@ -216,6 +216,12 @@ impl Gathering {
     fn push(&mut self, bytes: &[u8], limits: &Limits) -> Result<(), Error> {
         if bytes.len() > limits.head_bytes_max.saturating_sub(self.bytes.len()) {
             return Err(Error::HeadTooLong);
+        }
+        // A TLS handshake or other noise may never have a line's end: who speaks it is told now, not when time is up.
+        if self.bytes.is_empty()
+            && bytes.first().is_some_and(|&byte| !is_token(byte) && !b"\r\n".contains(&byte))
+        {
+            return Err(Error::Malformed("the request line"));
         }
         self.bytes.extend_from_slice(bytes);
         Ok(())

@@ -32,6 +32,18 @@ fn any_token_is_a_method() {
 }
 
 #[test]
+fn what_begins_no_method_is_refused_at_once() {
+    for byte in 0..=255u8 {
+        let begins = byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~\r\n".contains(&byte);
+        for before in ["", "\r\n"] {
+            let mut connection = Connection::new(Limits::default());
+            connection.receive(before.as_bytes()).unwrap();
+            assert_eq!(connection.receive(&[byte]).is_ok(), begins, "{byte:#x}");
+        }
+    }
+}
+
+#[test]
 fn paths_and_queries_of_all_forms() {
     for (method, target, path, query) in [
         ("GET", "/", "/", None),
