@@ -4,9 +4,7 @@
 //! another web server's answer, or one that was cut short does not count.
 //!
 //! ```text
-//! 204                                                   -> permit
 //! 200, and its body holds `free to connect now! :)`     -> permit (rateway, twilight's gateway-queue, PluralKit's)
-//! 200, and its body holds `"success": true`             -> permit (Sandwich)
 //! 1xx                                                   -> skipped
 //! anything else                                         -> refused
 //! ```
@@ -39,7 +37,7 @@ pub enum Answer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// A status other than 200 and 204.
+    /// A status other than 200.
     Status(u16),
     /// 200, with a body that is not a queue's.
     Body,
@@ -94,23 +92,27 @@ impl Report {
             .find(|report| report.name() == name)
     }
 
-    /// The request that tells it, on the connection of the permit.
+    /// The request that tells it of the permit with that number ([`Ask::permit_number`]), on its connection.
     ///
     /// # Errors
     /// When the endpoint has a placeholder for which `whom` has no value.
-    pub fn request(self, endpoint: &Endpoint, whom: &Whom) -> Result<Vec<u8>, UrlError> {
+    pub fn request(self, endpoint: &Endpoint, whom: &Whom, permit: u64) -> Result<Vec<u8>, UrlError> {
         let target = endpoint.report_target(whom, self.name())?;
         let Endpoint { authority, .. } = endpoint;
-        Ok(format!("POST {target} HTTP/1.1\r\nHost: {authority}\r\nContent-Length: 0\r\n\r\n").into_bytes())
+        Ok(format!(
+            "POST {target}?permit={permit} HTTP/1.1\r\nHost: {authority}\r\nContent-Length: 0\r\n\r\n"
+        )
+        .into_bytes())
     }
 }
 
-/// The header of an answer by which a service says that it wants to be told what becomes of the permit.
+/// The header of an answer by which a service says that it wants to be told what becomes of the permit: its value is
+/// the permit's number, which reports carry.
 pub const FEEDBACK_HEADER: &str = "rateway-feedback";
 
 /// One request and what was received of its answer.
 pub struct Ask {
-    wants_feedback: bool,
+    permit_number: Option<u64>,
     request: Vec<u8>,
     // Of the head while there is none, then of the decoded body.
     received: Vec<u8>,
@@ -133,7 +135,7 @@ impl Ask {
     }
 
     /// The request of `whom`, who will report what becomes of the permit if the service wants to know
-    /// ([`Ask::wants_feedback`]). The connection stays open for that.
+    /// ([`Ask::permit_number`]). The connection stays open for that.
     ///
     /// # Errors
     /// When the endpoint has a placeholder for which `whom` has no value.
@@ -148,16 +150,16 @@ impl Ask {
             env!("CARGO_PKG_VERSION"),
         );
         Ok(Ask {
-            wants_feedback: false,
+            permit_number: None,
             request: request.into_bytes(),
             received: Vec::new(),
             stage: Stage::Head,
         })
     }
 
-    /// Whether the service that gave the permit wants to be told what becomes of it.
-    pub fn wants_feedback(&self) -> bool {
-        self.wants_feedback
+    /// The number of the permit, where the service that gave it wants to be told what becomes of it.
+    pub fn permit_number(&self) -> Option<u64> {
+        self.permit_number
     }
 
     /// The bytes to send, once.
@@ -208,7 +210,7 @@ impl Ask {
                 Ok(Some(head)) => head,
             };
             let rest = self.received.split_off(head.length);
-            self.wants_feedback = head.wants_feedback;
+            self.permit_number = head.permit_number;
             match head.status {
                 // 101 ends HTTP on this connection; nobody asked for it.
                 100 | 102..=199 => self.received = rest,
@@ -220,7 +222,6 @@ impl Ask {
                         answer => answer,
                     };
                 }
-                204 => return Answer::Permit,
                 status => return Answer::Refused(Refusal::Status(status)),
             }
         }
@@ -256,13 +257,7 @@ impl fmt::Debug for Ask {
 fn is_permit(body: &[u8]) -> bool {
     // With its smile, as other pages may tell their readers to feel free to connect.
     const SENTENCE: &[u8] = b"free to connect now! :)";
-    const KEY: &[u8] = b"\"success\"";
-    let success = |at: usize| {
-        let value = body[at + KEY.len()..].trim_ascii_start().strip_prefix(b":");
-        value.is_some_and(|value| value.trim_ascii_start().starts_with(b"true"))
-    };
     body.windows(SENTENCE.len()).any(|window| window == SENTENCE)
-        || body.windows(KEY.len()).enumerate().any(|(at, window)| window == KEY && success(at))
 }
 
 struct NotHttp;
@@ -271,7 +266,7 @@ struct NotHttp;
 struct Head {
     length: usize,
     status: u16,
-    wants_feedback: bool,
+    permit_number: Option<u64>,
     framing: Framing,
 }
 
@@ -286,11 +281,12 @@ impl Head {
             Err(_) => return Err(NotHttp),
         };
         let status = response.code.ok_or(NotHttp)?;
-        let wants_feedback = response
+        let permit_number = response
             .headers
             .iter()
-            .any(|header| header.name.eq_ignore_ascii_case(FEEDBACK_HEADER) && header.value == b"true");
-        Ok(Some(Head { length, status, wants_feedback, framing: Framing::of(response.headers)? }))
+            .find(|header| header.name.eq_ignore_ascii_case(FEEDBACK_HEADER))
+            .and_then(|header| std::str::from_utf8(header.value).ok()?.trim().parse().ok());
+        Ok(Some(Head { length, status, permit_number, framing: Framing::of(response.headers)? }))
     }
 }
 

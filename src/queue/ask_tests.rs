@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::base::Rng;
+use crate::queue::ToldLimit;
 
-const WHOM: Whom = Whom { shard_id: 3, shard_count: 8, max_concurrency: Some(4), token_hash: None };
+const WHOM: Whom =
+    Whom { shard_id: 3, shard_count: 8, max_concurrency: Some(4), token_hash: None, limit: None };
 const OURS: &str = r#"{"message": "You're free to connect now! :)"}"#;
 
 fn ask() -> Ask {
@@ -66,10 +68,6 @@ fn permits_are_known_in_all_their_forms() {
     for bytes in [
         with_body(200, OURS),
         with_body(200, "You are free to connect now! :)"),
-        with_body(200, r#"{"success":true,"message":""}"#),
-        with_body(200, "{\"success\" :\r\n\t true }"),
-        with_body(200, r#"{"success": false, "success": true}"#),
-        b"HTTP/1.1 204 No Content\r\n\r\n".to_vec(),
         chunked.clone().into_bytes(),
         format!("HTTP/1.0 200 OK\r\nServer: x\r\n\r\n{OURS}").into_bytes(),
         format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\n{OURS}").into_bytes(),
@@ -102,9 +100,9 @@ fn nothing_else_is_a_permit() {
         (with_body(301, OURS), Refusal::Status(301)),
         (with_body(200, ""), Refusal::Body),
         (with_body(200, "<html>Welcome to nginx!</html>"), Refusal::Body),
-        (with_body(200, r#"{"success":false}"#), Refusal::Body),
-        (with_body(200, r#"{"success":"true"}"#), Refusal::Body),
-        (with_body(200, r#"{"success"  true}"#), Refusal::Body),
+        (with_body(200, r#"{"success":true}"#), Refusal::Body),
+        (with_body(200, "Feel free to connect with us"), Refusal::Body),
+        (b"HTTP/1.1 204 No Content\r\n\r\n".to_vec(), Refusal::Status(204)),
         (with_body(200, &OURS[..20]), Refusal::Body),
         (with_body(200, &late), Refusal::Body),
         (chunks(&format!("ffffffff\r\n{late}")), Refusal::Body),
@@ -160,9 +158,8 @@ fn any_bytes_do() {
         b"ffffffffffffffff\r\n",
         b"0\r\n",
         OURS.as_bytes(),
-        b"\"success\"",
-        b":",
-        b"true",
+        b"free to connect",
+        b" now! :)",
         b"\xff\x00",
     ];
     for seed in 0..5000 {
@@ -171,7 +168,38 @@ fn any_bytes_do() {
         let bytes: Vec<u8> =
             (0..count).flat_map(|_| parts[rng.below(parts.len() as u64) as usize]).copied().collect();
         if answer(&bytes) == Answer::Permit {
-            assert!(bytes.windows(9).any(|it| it == b"free to c" || it == b"\"success\""), "seed {seed}");
+            assert!(bytes.windows(9).any(|it| it == b"free to c"), "seed {seed}");
         }
     }
+}
+
+#[test]
+fn a_service_that_wants_feedback_numbers_its_permits() {
+    let endpoint = Endpoint::parse("http://q:81/k/{token_hash}?x=1").unwrap();
+    let limit = ToldLimit { total: 1000, remaining: 7, reset_after_ms: 60_000, age_ms: 12 };
+    let whom = Whom {
+        shard_id: 3,
+        shard_count: 16,
+        max_concurrency: Some(2),
+        token_hash: Some("ab"),
+        limit: Some(limit),
+    };
+    let mut ask = Ask::with_feedback(&endpoint, &whom).unwrap();
+    let request = String::from_utf8(ask.request().to_vec()).unwrap();
+    let target =
+        "/k/ab?x=1&shard=3&max_concurrency=2&feedback=true&total=1000&remaining=7&reset_after=60000&age=12";
+    assert!(request.starts_with(&format!("GET {target} HTTP/1.1\r\nHost: q:81\r\n")), "{request}");
+    assert!(!request.contains("close"));
+    let head = "HTTP/1.1 200 OK\r\nRateway-Feedback: 42\r\nContent-Length: 45\r\n\r\n";
+    assert_eq!(ask.permit_number(), None);
+    assert_eq!(ask.receive(format!("{head}{OURS}").as_bytes()), Answer::Permit);
+    assert_eq!(ask.permit_number(), Some(42));
+    let report = Report::Identified.request(&endpoint, &whom, 42).unwrap();
+    let report = String::from_utf8(report).unwrap();
+    assert_eq!(report, "POST /k/ab/identified?permit=42 HTTP/1.1\r\nHost: q:81\r\nContent-Length: 0\r\n\r\n");
+    // Others are told nothing of Discord's limits, and get no reports.
+    let plain = String::from_utf8(Ask::new(&endpoint, &whom).unwrap().request().to_vec()).unwrap();
+    assert!(
+        !plain.contains("remaining") && !plain.contains("feedback") && plain.contains("Connection: close")
+    );
 }

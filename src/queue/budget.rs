@@ -27,10 +27,10 @@ const RESET_AFTER_MIN: Duration = Duration::from_secs(1);
 
 /// The longest rest of a day that a snapshot can tell.
 const TOLD_MAX: Duration = Duration::from_secs(50 * 3600);
-/// How long the span is whose permits a snapshot tells together: a day has 145 of them, and at most so much longer
-/// does one count.
+/// How long the span is whose permits a snapshot tells together, where they are many: a day has 145 of them, and at
+/// most so much longer does one count.
 const SLOT: Duration = Duration::from_secs(600);
-/// How many such spans are read from a snapshot: two days.
+/// How many permits are told one by one, and spans read from a snapshot: two days of them.
 const SLOTS_MAX: usize = 300;
 
 /// `session_start_limit` of `GET /gateway/bot`.
@@ -93,11 +93,13 @@ impl Budget {
     pub(super) fn save(&self, now: Instant, max_concurrency: u32, busy: bool) -> Snapshot {
         let told = self.told.map(|(used, until)| (used, until.saturating_duration_since(now)));
         let mut slots: Vec<(Duration, u32)> = Vec::new();
+        // As long as they are few each keeps its own age: merging makes them younger with every restart.
+        let span = if self.spent.len() <= SLOTS_MAX { Duration::ZERO } else { SLOT };
         // From the newest: each slot has the age of its newest permit, so that none counts too short.
         for permit in self.spent.iter().rev() {
             let age = now.saturating_duration_since(permit.at);
             match slots.last_mut() {
-                Some((newest, count)) if age < *newest + SLOT => *count += 1,
+                Some((newest, count)) if age <= *newest + span => *count += 1,
                 _ => slots.push((age, 1)),
             }
         }

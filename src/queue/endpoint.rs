@@ -58,6 +58,21 @@ pub struct Whom<'a> {
     pub max_concurrency: Option<u32>,
     /// What stands for the bot's token where a service serves several bots.
     pub token_hash: Option<&'a str>,
+    /// What Discord has said of session starts, for a service that cannot ask it itself; told with feedback only.
+    pub limit: Option<ToldLimit>,
+}
+
+/// What Discord said of session starts some time ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ToldLimit {
+    /// IDENTIFYs per day.
+    pub total: u32,
+    /// IDENTIFYs left then.
+    pub remaining: u32,
+    /// When the day was to end then, in milliseconds.
+    pub reset_after_ms: u64,
+    /// How long ago Discord was asked, in milliseconds.
+    pub age_ms: u64,
 }
 
 impl fmt::Debug for Whom<'_> {
@@ -179,6 +194,12 @@ impl Endpoint {
         }
         if feedback && !has("feedback") {
             let _ = write!(out, "{join}feedback=true");
+            if let Some(ToldLimit { total, remaining, reset_after_ms, age_ms }) = whom.limit {
+                let _ = write!(
+                    out,
+                    "&total={total}&remaining={remaining}&reset_after={reset_after_ms}&age={age_ms}"
+                );
+            }
         }
         Ok(out)
     }
@@ -291,7 +312,8 @@ fn host_and_port(authority: &str) -> Result<(&str, u16), UrlError> {
 mod tests {
     use super::*;
 
-    const WHOM: Whom = Whom { shard_id: 5, shard_count: 16, max_concurrency: None, token_hash: None };
+    const WHOM: Whom =
+        Whom { shard_id: 5, shard_count: 16, max_concurrency: None, token_hash: None, limit: None };
 
     #[test]
     fn urls_are_read() {

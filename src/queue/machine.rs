@@ -43,6 +43,9 @@ pub struct Options {
     pub requests_max: usize,
 }
 
+/// The longest spacing, slack and wait: what is above means "for ever" and would leave the clock's range.
+const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
+
 impl Options {
     /// Options with the defaults for all that Discord does not tell.
     pub fn new(max_concurrency: u32, total: u32, remaining: u32, reset_after: Duration) -> Options {
@@ -137,6 +140,8 @@ pub struct Machine {
     regroup_to: Option<u32>,
     // No permit at all before this: what was granted before a restart keeps its distance.
     not_before: Instant,
+    // Nothing is granted: it is not known yet what may be.
+    closed: bool,
     // Only buckets with something in them, so their number is bounded by the requests, not by what Discord says.
     buckets: BTreeMap<u32, Bucket>,
     requests: BTreeMap<u64, (u32, Stage)>,
@@ -149,6 +154,12 @@ pub struct Machine {
 impl Machine {
     /// A queue in which nobody waits.
     pub fn new(options: Options, now: Instant) -> Machine {
+        let options = Options {
+            spacing: options.spacing.min(DURATION_MAX),
+            slack: options.slack.min(DURATION_MAX),
+            feedback_wait: options.feedback_wait.map(|wait| wait.min(DURATION_MAX)),
+            ..options
+        };
         let Options { total, remaining, reset_after, reserve, max_concurrency, .. } = options;
         let limit = SessionStartLimit { total, remaining, reset_after, max_concurrency };
         Machine {
@@ -156,6 +167,7 @@ impl Machine {
             budget: Budget::new(now, &limit, reserve),
             regroup_to: None,
             not_before: now,
+            closed: false,
             buckets: BTreeMap::new(),
             requests: BTreeMap::new(),
             orders: 0,
@@ -174,9 +186,32 @@ impl Machine {
         machine.budget = Budget::restored(then, snapshot, options.reserve);
         if snapshot.busy {
             // Not even `elapsed` is trusted here: one spacing is a small price.
-            machine.not_before = now + options.spacing + options.slack;
+            machine.keep_distance(now);
         }
         machine
+    }
+
+    /// Somebody may have been granted a permit just now by a queue that this one knows nothing of: every bucket waits
+    /// one spacing.
+    pub fn keep_distance(&mut self, now: Instant) {
+        let now = self.advance(now);
+        self.not_before = self.not_before.max(now + self.options.spacing + self.options.slack);
+        for bucket in self.buckets.values_mut() {
+            bucket.next = bucket.next.max(self.not_before);
+        }
+    }
+
+    /// Closes the queue, where it is not known yet what may be granted, or opens it. Whoever asks meanwhile waits.
+    pub fn set_closed(&mut self, now: Instant, closed: bool) {
+        let now = self.advance(now);
+        self.closed = closed;
+        self.grant(now);
+        self.check_invariants();
+    }
+
+    /// Whether it is closed.
+    pub fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// What has to outlive the process. Save it after permits were granted and before they are handed out, and when
@@ -232,6 +267,25 @@ impl Machine {
                 }
             }
         }
+        self.grant(now);
+        self.check_invariants();
+    }
+
+    /// Takes back a permit of which somebody says that it was not used. The session start is given back, but not the
+    /// time: it may have been used all the same, by a program that does not know what it says.
+    pub fn returned(&mut self, now: Instant, ticket: u64) {
+        let now = self.advance(now);
+        if !self.holds(ticket) {
+            return;
+        }
+        let Some((number, _)) = self.requests.remove(&ticket) else { return };
+        if let Some(bucket) = self.buckets.get_mut(&number) {
+            bucket.held = None;
+            bucket.next = now + self.options.spacing + self.options.slack;
+        }
+        self.permits.retain(|permit| permit.ticket != ticket);
+        self.budget.give_back(ticket);
+        self.stats.returned += 1;
         self.grant(now);
         self.check_invariants();
     }
@@ -323,13 +377,19 @@ impl Machine {
 
     /// When [`Machine::handle_deadline`] is to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        // While nothing can be granted, only what is out has a time.
+        let is_held_up = self.closed || self.regroup_to.is_some();
         let day = self.budget.blocked_until();
-        let buckets = self.buckets.values().filter_map(|bucket| self.bucket_deadline(bucket));
+        let buckets = self
+            .buckets
+            .values()
+            .filter(|bucket| bucket.held.is_some() || !is_held_up)
+            .filter_map(|bucket| self.bucket_deadline(bucket));
         // Also with no bucket, as the queue becomes quiet then.
         let calm = Some(self.not_before).filter(|&at| at > self.now);
         match (buckets.chain(calm).min(), self.waiting()) {
             // The day's end matters to those who wait for it.
-            (at, 1..) if self.budget.spendable() == 0 => {
+            (at, 1..) if self.budget.spendable() == 0 && !is_held_up => {
                 at.map_or(day, |at| Some(day.map_or(at, |day| day.min(at))))
             }
             (at, _) => at,
@@ -361,9 +421,9 @@ impl Machine {
         self.budget.spendable() == 0
     }
 
-    /// How many buckets there are.
+    /// How many buckets there are, or will be once no permit is out.
     pub fn max_concurrency(&self) -> u32 {
-        self.options.max_concurrency
+        self.regroup_to.unwrap_or(self.options.max_concurrency)
     }
 
     /// Whether nobody waits and no permit is so young that another may not follow it.
@@ -375,7 +435,14 @@ impl Machine {
     pub fn next_permit_at(&self) -> Option<Instant> {
         let waiting = self.buckets.values().filter(|bucket| !bucket.waiting.is_empty());
         let next = waiting.filter(|bucket| bucket.held.is_none()).map(|bucket| bucket.next).min()?;
+        if self.closed {
+            return None;
+        }
         let day = self.budget.blocked_until();
+        if day.is_none() && self.is_exhausted() {
+            // Nothing is spent, and there is nothing to spend: time changes nothing.
+            return None;
+        }
         Some(day.map_or(next, |day| day.max(next)))
     }
 
@@ -416,7 +483,7 @@ impl Machine {
             }
         }
         self.regroup(now);
-        if self.regroup_to.is_some() {
+        if self.closed || self.regroup_to.is_some() {
             return;
         }
         let mut ready: Vec<(u64, u32)> = self

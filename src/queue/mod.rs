@@ -75,7 +75,7 @@ mod tests;
 pub use ask::{Answer, Ask, FEEDBACK_HEADER, Refusal, Report};
 pub use budget::SessionStartLimit;
 pub use driver::Status;
-pub use endpoint::{Endpoint, UrlError, Whom};
+pub use endpoint::{Endpoint, ToldLimit, UrlError, Whom};
 pub use local::{LargeBotQueue, LocalQueue};
 pub use machine::{Full, Machine, Options, Permit, Stats};
 pub use refresh::Refresh;

@@ -28,11 +28,11 @@ impl Refresh {
         self.next.is_none()
     }
 
-    /// A question is sent now.
-    pub fn asked(&mut self, now: Instant, queue: &Machine) {
+    /// A question is sent now, after `granted` permits since the start.
+    pub fn asked(&mut self, now: Instant, granted: u64) {
         if self.asked_at.is_none() {
             self.asked_at = Some(now);
-            self.granted_then = queue.stats().granted;
+            self.granted_then = granted;
         }
     }
 
@@ -43,10 +43,15 @@ impl Refresh {
     }
 
     /// When to ask next; `None` while a question is under way, or as long as there is nothing to learn.
-    pub fn due(&self, queue: &Machine) -> Option<Instant> {
-        let is_curious =
-            queue.stats().granted != self.granted_then || (queue.is_exhausted() && queue.waiting() > 0);
-        self.next.filter(|_| self.asked_at.is_none() && is_curious)
+    ///
+    /// `granted` counts the permits since the start, `is_stuck` says that somebody waits and nothing is left.
+    pub fn due(&self, granted: u64, is_stuck: bool) -> Option<Instant> {
+        self.next.filter(|_| self.asked_at.is_none() && (granted != self.granted_then || is_stuck))
+    }
+
+    /// As [`Refresh::due`], for a queue in this process.
+    pub fn due_for(&self, queue: &Machine) -> Option<Instant> {
+        self.due(queue.stats().granted, queue.is_exhausted() && queue.waiting() > 0)
     }
 }
 
@@ -62,27 +67,27 @@ mod tests {
         let after = |seconds| t + Duration::from_secs(seconds);
         let mut queue = Machine::new(Options::new(1, 1000, 1, Duration::from_secs(3600)), t);
         let mut refresh = Refresh::default();
-        assert!(refresh.is_first() && refresh.due(&queue).is_none());
-        refresh.asked(t, &queue);
+        assert!(refresh.is_first() && refresh.due_for(&queue).is_none());
+        refresh.asked(t, queue.stats().granted);
         assert_eq!(refresh.told(after(1), true), t);
-        assert!(!refresh.is_first() && refresh.due(&queue).is_none());
+        assert!(!refresh.is_first() && refresh.due_for(&queue).is_none());
         // A permit was given.
         queue.request(after(2), 1, 0).unwrap();
-        assert_eq!(refresh.due(&queue), Some(after(301)));
+        assert_eq!(refresh.due_for(&queue), Some(after(301)));
         // One question at a time.
-        refresh.asked(after(301), &queue);
-        refresh.asked(after(400), &queue);
-        assert_eq!(refresh.due(&queue), None);
+        refresh.asked(after(301), queue.stats().granted);
+        refresh.asked(after(400), queue.stats().granted);
+        assert_eq!(refresh.due_for(&queue), None);
         assert_eq!(refresh.told(after(500), true), after(301));
         // Nothing is left, which matters to those who wait only.
-        assert_eq!(refresh.due(&queue), None);
+        assert_eq!(refresh.due_for(&queue), None);
         queue.request(after(501), 2, 0).unwrap();
         assert!(queue.is_exhausted());
-        assert_eq!(refresh.due(&queue), Some(after(800)));
+        assert_eq!(refresh.due_for(&queue), Some(after(800)));
         // An answer of no use is not asked for again soon.
-        refresh.asked(after(800), &queue);
+        refresh.asked(after(800), queue.stats().granted);
         assert_eq!(refresh.told(after(801), false), after(800));
-        assert_eq!(refresh.due(&queue), Some(after(801 + 1800)));
+        assert_eq!(refresh.due_for(&queue), Some(after(801 + 1800)));
         let limit = SessionStartLimit {
             total: 1000,
             remaining: 1000,

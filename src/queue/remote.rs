@@ -290,7 +290,7 @@ impl Shared {
         let token_hash = self.token_hash.as_deref();
         Ask::new(
             &self.endpoint,
-            &Whom { shard_id, shard_count, max_concurrency: self.max_concurrency, token_hash },
+            &Whom { shard_id, shard_count, max_concurrency: self.max_concurrency, token_hash, limit: None },
         )
     }
 

@@ -293,8 +293,8 @@ impl reactor::Home for Home {
                 }
             }
             Owner::Asking => {
-                if let Some(Permits::Service(service)) = &mut self.permits {
-                    service.on_ready(reactor, token, ready);
+                if let Some(Permits::Remote(remote)) = &mut self.permits {
+                    remote.on_ready(reactor, token, ready);
                     self.grant(reactor);
                 }
             }
@@ -308,8 +308,8 @@ impl reactor::Home for Home {
                 let (registry, now) = (reactor.registry(), reactor.turn.now);
                 let Key { owner, index, .. } = Key::unpack(token);
                 if owner == Owner::Asking {
-                    if let Some(Permits::Service(service)) = &mut self.permits {
-                        service.resolved(reactor, token, found);
+                    if let Some(Permits::Remote(remote)) = &mut self.permits {
+                        remote.resolved(reactor, token, found);
                     }
                 } else if owner == Owner::Cluster {
                     if let cluster::Link::Dialing(dial) = &mut self.clusters[index].link
@@ -332,8 +332,8 @@ impl reactor::Home for Home {
             Message::Permit(ticket) => self.permitted(reactor, ticket),
             Message::Permits(wish) => self.tell_permits(reactor, wish),
             Message::SessionStarts(told) => {
-                if let Some(Permits::Own(own)) = &mut self.permits {
-                    own.told(reactor.turn.now, &told);
+                if let Some(permits) = &mut self.permits {
+                    permits.told(reactor.turn.now, &told);
                     self.grant(reactor);
                 }
             }
@@ -357,8 +357,8 @@ impl reactor::Home for Home {
                 }
             }
             Owner::Asking => {
-                if let Some(Permits::Service(service)) = &mut self.permits {
-                    service.on_deadline(reactor, index);
+                if let Some(Permits::Remote(remote)) = &mut self.permits {
+                    remote.on_deadline(reactor, index);
                 }
             }
             Owner::Thread => match index {
@@ -367,8 +367,8 @@ impl reactor::Home for Home {
                     reactor.timers.set(key, Some(reactor.turn.now + STATUS_INTERVAL));
                 }
                 TIMER_PERMITS => {
-                    if let Some(Permits::Own(own)) = &mut self.permits {
-                        own.handle_deadline(reactor.turn.now);
+                    if let Some(permits) = &mut self.permits {
+                        permits.handle_deadline(reactor.turn.now);
                     }
                     self.grant(reactor);
                 }

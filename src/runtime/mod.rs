@@ -43,7 +43,7 @@ use crate::state::{Folder, OpenError};
 use crate::stream::{self, transport};
 
 use home::{Home, Message, Resolvers};
-use permits::{Own, Permits, Service, ServiceOptions};
+use permits::{Own, Permits, Remote, RemoteOptions};
 use shared::{ClusterPlan, Shared};
 
 /// Discord's spacing of identifies in one bucket.
@@ -209,36 +209,40 @@ fn permits(
     stop: &Arc<AtomicBool>,
     mesh: &Arc<Mesh<ShardTask, Message>>,
 ) -> Result<Permits, Error> {
-    let limit = &bot.session_start_limit;
+    let limit = permits::limit_of(bot);
+    let replies = mesh.clone();
+    let asker = Asker::start(http_options(config), seed, stop.clone(), move |told| {
+        replies.post(0, Message::SessionStarts(told));
+    })
+    .map_err(|error| Error::Io("threads", error))?;
     if let Some(endpoint) = &config.queue_url {
-        let options = ServiceOptions {
+        let options = RemoteOptions {
             endpoint: endpoint.clone(),
             shard_count: plan.total,
             max_concurrency: limit.max_concurrency,
             token_hash: sha256_hex(config.token.expose()),
         };
-        log::info!("shards ask the identify queue at {endpoint}");
+        log::info!(
+            "shards ask the identify queue at {endpoint}; IDENTIFY_RESERVE and IDENTIFY_SLACK_MS are that queue's"
+        );
         let resolver = Resolver::start().map_err(|error| Error::Io("resolver threads", error))?;
-        return Ok(Permits::Service(Box::new(Service::new(options, resolver, seed))));
+        let remote = Remote::new(options, limit, asked_at, asker, resolver, seed);
+        return Ok(Permits::Remote(Box::new(remote)));
+    }
+    if config.identify_reserve >= limit.total {
+        log::warn!(
+            "IDENTIFY_RESERVE keeps back all of the {} session starts a day: no shard will identify",
+            limit.total
+        );
     }
     let options = queue::Options {
         spacing: IDENTIFY_SPACING,
         slack: config.identify_slack,
         reserve: config.identify_reserve,
         requests_max: plan.shards_here() as usize,
-        ..queue::Options::new(
-            limit.max_concurrency,
-            limit.total,
-            limit.remaining,
-            Duration::from_millis(limit.reset_after_ms),
-        )
+        ..queue::Options::new(limit.max_concurrency, limit.total, limit.remaining, limit.reset_after)
     };
-    let replies = mesh.clone();
-    let asker = Asker::start(http_options(config), seed, stop.clone(), move |told| {
-        replies.post(0, Message::SessionStarts(told));
-    })
-    .map_err(|error| Error::Io("threads", error))?;
-    Ok(Permits::Own(Box::new(Own::new(options, state_folder(config), bot, asked_at, asker))))
+    Ok(Permits::Own(Box::new(Own::new(options, state_folder(config), &limit, asked_at, asker))))
 }
 
 /// What REST needs to know.

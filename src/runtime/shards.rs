@@ -238,8 +238,8 @@ impl Home {
 
     pub(super) fn tell_permits(&mut self, reactor: &mut Reactor, wish: Wish) {
         match &mut self.permits {
-            Some(Permits::Own(own)) => own.handle(reactor.turn.now, wish),
-            Some(Permits::Service(service)) => service.handle(reactor, wish),
+            Some(Permits::Own(own)) => own.handle(wish),
+            Some(Permits::Remote(remote)) => remote.handle(reactor, wish),
             None => return reactor.mesh().post(0, Message::Permits(wish)),
         }
         self.grant(reactor);
@@ -253,9 +253,8 @@ impl Home {
                 None => {}
             }
         }
-        if let Some(Permits::Own(own)) = &self.permits {
-            reactor.timers.set(Key::timer(Owner::Thread, TIMER_PERMITS), own.poll_timeout());
-        }
+        let deadline = self.permits.as_ref().and_then(Permits::poll_timeout);
+        reactor.timers.set(Key::timer(Owner::Thread, TIMER_PERMITS), deadline);
     }
 
     pub(super) fn permitted(&mut self, reactor: &mut Reactor, ticket: u64) {

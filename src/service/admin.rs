@@ -27,6 +27,8 @@ pub struct Facts<'a> {
     pub connections: usize,
     /// Times that the state could not be written.
     pub save_errors: u64,
+    /// Requests for which there was no gate left.
+    pub refused_gates: u64,
 }
 
 /// An answer.
@@ -178,9 +180,10 @@ fn metrics(facts: &Facts<'_>) -> String {
         ("requests_total", "Requests read.", counts.requests),
         (
             "requests_without_shard_total",
-            "Requests that named no shard, of a bot with several buckets.",
+            "Requests that named no shard, though their bot has several buckets.",
             counts.without_shard,
         ),
+        ("gates_refused_total", "Requests of a bot for whom there was no gate left.", facts.refused_gates),
         ("answered_total", "Permits answered.", counts.answered),
         ("state_errors_total", "Times that the state could not be written.", facts.save_errors),
     ] {

@@ -6,13 +6,14 @@
 //! | `/k/KEY` | rateway | `?shard=N` | `&max_concurrency=M&total=T` | KEY's |
 //! | POST, JSON with `shard_id` and `token_hash` | WelcomerTeam/Sandwich-Daemon | in the body | in the body | the token's |
 //!
-//! With `feedback=true` the client tells, by requests on the same connection, what became of its permit: `identified`,
-//! `answered` or `returned` as the last part of the path.
+//! With `feedback=true` the client tells what became of its permit, by requests with the number that the answer gave it:
+//! `.../identified?permit=7`, `answered` or `returned`. A client that can ask Discord tells what that said of session
+//! starts, too: `&remaining=R&reset_after=MS&age=MS`, with the age of the answer.
 
 use serde::Deserialize;
 
 use crate::http::server::Request;
-use crate::queue::Report;
+use crate::queue::{Report, ToldLimit};
 
 /// The longest key: a SHA-256 in hexadecimal digits.
 pub const KEY_BYTES_MAX: usize = 64;
@@ -37,6 +38,8 @@ pub struct Ask {
     pub max_concurrency: Option<u32>,
     /// How many session starts a day the bot has, where the client tells.
     pub total: Option<u32>,
+    /// What Discord said of them, where the client tells.
+    pub limit: Option<ToldLimit>,
     /// How it is answered.
     pub form: Form,
     /// Whether the client will tell what became of its permit.
@@ -65,6 +68,7 @@ impl Ask {
             shard_id: 0,
             max_concurrency: None,
             total: None,
+            limit: None,
             form: Form::Message,
             feedback: false,
             warning: None,
@@ -78,6 +82,7 @@ impl Ask {
             ask.form = Form::Success;
             return Ok(ask);
         }
+        let (mut remaining, mut reset_after_ms, mut age_ms) = (None, None, None);
         let mut shard = Err("there is no shard in the query, so it counts as shard 0");
         for (name, value) in pairs(request.query().unwrap_or_default()) {
             match name {
@@ -87,9 +92,17 @@ impl Ask {
                 }
                 "max_concurrency" => ask.max_concurrency = value.parse().ok(),
                 "total" => ask.total = value.parse().ok(),
+                "remaining" => remaining = value.parse().ok(),
+                "reset_after" => reset_after_ms = value.parse().ok(),
+                "age" => age_ms = value.parse().ok(),
                 "feedback" => ask.feedback = value == "true",
                 _ => {}
             }
+        }
+        if let (Some(total), Some(remaining), Some(reset_after_ms), Some(age_ms)) =
+            (ask.total, remaining, reset_after_ms, age_ms)
+        {
+            ask.limit = Some(ToldLimit { total, remaining, reset_after_ms, age_ms });
         }
         match shard {
             Ok(shard_id) => ask.shard_id = shard_id,
@@ -99,9 +112,18 @@ impl Ask {
     }
 }
 
-/// Reads a request of a client that has a permit and said that it would tell.
-pub fn report(request: &Request) -> Option<Report> {
-    Report::named(request.path().rsplit('/').next()?)
+/// Reads what became of a permit, and of which. Whatever names a permit is no wish for another.
+///
+/// # Errors
+/// When it names one and says nothing of it.
+pub fn report(request: &Request) -> Result<Option<(Report, u64)>, &'static str> {
+    let mut pairs = pairs(request.query().unwrap_or_default());
+    let Some((_, number)) = pairs.find(|(name, _)| *name == "permit") else { return Ok(None) };
+    let report = request.path().rsplit('/').next().and_then(Report::named);
+    match (report, number.parse()) {
+        (Some(report), Ok(number)) => Ok(Some((report, number))),
+        _ => Err("a report names a permit and says identified, answered or returned"),
+    }
 }
 
 /// The key in `/k/KEY`; `None` for any other path.
@@ -166,7 +188,11 @@ mod tests {
         let found = ask("/k/AB12-_?shard=7&max_concurrency=16&total=2000&feedback=true").expect("an ask");
         assert_eq!(found.key.as_deref(), Some("ab12-_"));
         assert_eq!((found.shard_id, found.max_concurrency, found.total), (7, Some(16), Some(2000)));
-        assert!(found.feedback);
+        assert!(found.feedback && found.limit.is_none());
+        let told = "/k/a?shard=7&total=1000&remaining=5&reset_after=60000&age=3";
+        let limit = ToldLimit { total: 1000, remaining: 5, reset_after_ms: 60_000, age_ms: 3 };
+        assert_eq!(ask(told).expect("an ask").limit, Some(limit));
+        assert_eq!(ask(&told.replace("&age=3", "")).expect("an ask").limit, None);
         assert_eq!(ask("/k/x/").expect("an ask").key.as_deref(), Some("x"));
         assert_eq!(ask("/kitten").expect("an ask").key, None);
         let long = format!("/k/{}", "a".repeat(65));
@@ -200,9 +226,13 @@ mod tests {
     #[test]
     fn reports() {
         let report = |target: &str| report(&request(&format!("POST {target} HTTP/1.1\r\n\r\n")));
-        assert_eq!(report("/k/x/identified"), Some(Report::Identified));
-        assert_eq!(report("/answered"), Some(Report::Answered));
-        assert_eq!(report("/k/x/returned?a"), Some(Report::Returned));
-        assert_eq!(report("/k/x"), None);
+        assert_eq!(report("/k/x/identified?permit=7"), Ok(Some((Report::Identified, 7))));
+        assert_eq!(report("/answered?a=b&permit=8"), Ok(Some((Report::Answered, 8))));
+        assert_eq!(report("/k/x/returned?permit=0"), Ok(Some((Report::Returned, 0))));
+        // Any path is a wish, also one of these names.
+        assert_eq!((report("/k/x"), report("/identified?shard=3")), (Ok(None), Ok(None)));
+        for target in ["/?permit=7", "/identified?permit=x", "/identified?permit", "/sold?permit=1"] {
+            assert!(report(target).is_err(), "{target}");
+        }
     }
 }

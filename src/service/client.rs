@@ -14,6 +14,10 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// one that asks on a connection that is just being closed takes the end for an error.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(180);
 
+/// How long word of a permit's IDENTIFY is waited for, where the client has said that it will tell. It is sent within
+/// milliseconds, or its shard is in trouble.
+pub const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How long a connection whose last answer is given may stay until its peer has taken notice.
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -54,6 +58,7 @@ enum Timed {
     Idle,
     Request,
     Permit,
+    Report,
     Farewell,
 }
 
@@ -161,12 +166,14 @@ impl Client {
         let timed = match self.stage {
             Stage::Waiting { .. } => Timed::Permit,
             Stage::Lingering => Timed::Farewell,
+            Stage::Told { identified: false, .. } => Timed::Report,
             Stage::Open | Stage::Told { .. } if self.http.is_idle() => Timed::Idle,
             Stage::Open | Stage::Told { .. } => Timed::Request,
         };
         (self.timed.replace(timed) != Some(timed)).then_some(match timed {
             Timed::Permit => None,
             Timed::Farewell => Some(LINGER_TIMEOUT),
+            Timed::Report => Some(REPORT_TIMEOUT),
             Timed::Idle => Some(IDLE_TIMEOUT),
             Timed::Request => Some(REQUEST_TIMEOUT),
         })

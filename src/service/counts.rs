@@ -30,6 +30,8 @@ pub struct Counts {
     pub refused_requests: u64,
     /// Requests that did not name their shard.
     pub without_shard: u64,
+    /// Requests for something that cannot be given, such as an impossible key.
+    pub senseless: u64,
     /// Permits answered.
     pub answered: u64,
     /// Connections that ended, by why.

@@ -4,8 +4,9 @@
 //! Ask { key, shard } ---> gate of the key: queue::Machine ---> ticket granted ---> reported or given back
 //! ```
 //!
-//! Gates know nothing of each other. One that is not the service's own begins with the first request for its key and
-//! is forgotten when nobody waits and none of its permits counts any more; how many there may be is bounded.
+//! Gates know nothing of each other. One that is not the service's own begins with the first request for its key. How
+//! many there may be is bounded: when another one is needed, the one goes that was asked for longest ago, if nobody
+//! waits at it and it remembers nothing, or what it remembers is kept elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -25,6 +26,10 @@ const TOTAL_SMALL: u32 = 1000;
 /// What Discord gives at least to a bot with more.
 const TOTAL_LARGE: u32 = 2000;
 
+/// How long a permit is held for those who do not tell what becomes of it: the service does so itself within seconds,
+/// so this is for a bug.
+const HELD_MAX: Duration = Duration::from_secs(3600);
+
 /// What all gates have in common.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -37,6 +42,8 @@ pub struct Settings {
     /// How many gates there may be, the service's own not counted. 1,000: a host of many bots; each key may be sent
     /// by anybody who reaches the port.
     pub gates_max: usize,
+    /// Whether what [`Gates::poll_unsaved`] gives is kept, so that a gate may go and come back.
+    pub is_kept: bool,
 }
 
 /// Why a request is not taken. It is not answered either.
@@ -60,9 +67,13 @@ pub const OWN: &str = "";
 #[derive(Debug)]
 struct Gate {
     machine: Machine,
-    /// Whether buckets and number are Discord's word or the operator's; else clients tell.
+    /// Whether buckets and number are Discord's word; else clients tell.
     is_set: bool,
     saved_busy: bool,
+    /// When somebody last asked.
+    asked_at: Instant,
+    /// When Discord said what a client told of it.
+    told_at: Option<Instant>,
 }
 
 /// A gate as it stands, for metrics.
@@ -97,15 +108,20 @@ pub struct Gates {
     tickets: BTreeMap<u64, (String, u32)>,
     granted: VecDeque<u64>,
     unsaved: BTreeSet<String>,
+    forgotten: Vec<String>,
+    /// New gates keep their distance until then: nobody knows what was granted before the start.
+    not_before: Instant,
     /// Requests refused for want of a gate.
     pub refused_gates: u64,
 }
 
 impl Gates {
-    /// No gates but the service's own, with `machine`. `own_hash` is the key by which its bot is also known; `is_set`
-    /// says that its buckets are known.
-    pub fn new(settings: Settings, machine: Machine, own_hash: Option<String>) -> Gates {
-        let own = Gate { machine, is_set: true, saved_busy: false };
+    /// No gates but the service's own, with `machine`. `own_hash` is the key by which its bot is also known, where
+    /// Discord is asked for it; else clients tell what Discord said.
+    pub fn new(settings: Settings, machine: Machine, own_hash: Option<String>, now: Instant) -> Gates {
+        let not_before = now + Gates::options(&settings, None, None).spacing + settings.slack;
+        let own =
+            Gate { machine, is_set: own_hash.is_some(), saved_busy: false, asked_at: now, told_at: None };
         Gates {
             settings,
             gates: BTreeMap::from([(OWN.to_owned(), own)]),
@@ -113,6 +129,8 @@ impl Gates {
             tickets: BTreeMap::new(),
             granted: VecDeque::new(),
             unsaved: BTreeSet::new(),
+            forgotten: Vec::new(),
+            not_before,
             refused_gates: 0,
         }
     }
@@ -126,6 +144,7 @@ impl Gates {
             slack: settings.slack,
             reserve: settings.reserve,
             requests_max: settings.requests_max,
+            feedback_wait: Some(HELD_MAX),
             ..Options::new(max_concurrency, total, total, Duration::ZERO)
         }
     }
@@ -138,7 +157,7 @@ impl Gates {
         }
         let options = Gates::options(&self.settings, Some(snapshot.max_concurrency), Some(snapshot.total));
         let machine = Machine::restore(options, snapshot, elapsed, now);
-        let gate = Gate { machine, is_set: false, saved_busy: snapshot.busy };
+        let gate = Gate { machine, is_set: false, saved_busy: snapshot.busy, asked_at: now, told_at: None };
         self.gates.entry(key.to_owned()).or_insert(gate);
         true
     }
@@ -152,8 +171,9 @@ impl Gates {
         self.make_gate(now, &key, ask)?;
         // It was just made, or was there.
         let Some(gate) = self.gates.get_mut(&key) else { return Err(Refusal::TooManyGates) };
+        gate.asked_at = now;
         if !gate.is_set {
-            gate.claim(now, ask);
+            gate.claim(now, &key, ask);
         }
         gate.machine.request(now, ticket, ask.shard_id)?;
         self.tickets.insert(ticket, (key.clone(), ask.shard_id));
@@ -171,8 +191,14 @@ impl Gates {
         let is_last = report != Report::Identified;
         self.with(ticket, is_last, |machine, shard_id| match report {
             Report::Identified => machine.identified(now, ticket, shard_id),
-            Report::Answered => machine.answered(now, ticket, shard_id),
-            Report::Returned => machine.cancel(now, ticket),
+            Report::Answered => {
+                // Its IDENTIFY was sent, then, whether that was told or not.
+                if machine.holds(ticket) {
+                    machine.identified(now, ticket, shard_id);
+                }
+                machine.answered(now, ticket, shard_id);
+            }
+            Report::Returned => machine.returned(now, ticket),
         });
     }
 
@@ -198,18 +224,27 @@ impl Gates {
         self.drain(&key);
     }
 
-    /// Whether a granted permit is still this ticket's: one that was not used in time has gone to somebody else.
+    /// Whether a permit is granted to this ticket and nothing was told of it yet.
     pub fn holds(&self, ticket: u64) -> bool {
         let Some((key, _)) = self.tickets.get(&ticket) else { return false };
         self.gates.get(key).is_some_and(|gate| gate.machine.holds(ticket))
     }
 
-    /// Takes over what Discord said of the service's own bot.
+    /// Takes over what Discord said of the service's own bot, and opens its gate.
     pub fn refresh(&mut self, now: Instant, asked_at: Instant, limit: &SessionStartLimit) {
         if let Some(own) = self.gates.get_mut(OWN) {
             own.machine.refresh(now, asked_at, limit);
+            own.machine.set_closed(now, false);
         }
         self.unsaved.insert(OWN.to_owned());
+        self.drain(OWN);
+    }
+
+    /// Opens the service's own gate, though Discord has not said anything yet.
+    pub fn open_own(&mut self, now: Instant) {
+        if let Some(own) = self.gates.get_mut(OWN) {
+            own.machine.set_closed(now, false);
+        }
         self.drain(OWN);
     }
 
@@ -225,6 +260,16 @@ impl Gates {
         let snapshot = gate.machine.snapshot();
         gate.saved_busy = snapshot.busy;
         Some((key, snapshot))
+    }
+
+    /// What [`Gates::poll_unsaved`] gave could not be kept: it is given again.
+    pub fn not_saved(&mut self, key: &str) {
+        self.unsaved.insert(key.to_owned());
+    }
+
+    /// A gate that was forgotten and had nothing to remember: what is kept of it can go.
+    pub fn poll_forgotten(&mut self) -> Option<String> {
+        self.forgotten.pop()
     }
 
     /// When to call [`Gates::handle_deadline`].
@@ -283,6 +328,11 @@ impl Gates {
         self.gates.iter().map(status).collect()
     }
 
+    /// How many buckets the gate of an ask has.
+    pub fn buckets(&self, ask: &Ask) -> u32 {
+        self.gates.get(&self.name(ask)).map_or(1, |gate| gate.machine.max_concurrency())
+    }
+
     /// How many requests wait at all gates.
     pub fn waiting(&self) -> usize {
         self.gates.values().map(|gate| gate.machine.waiting()).sum()
@@ -305,23 +355,41 @@ impl Gates {
             return Err(Refusal::TooManyGates);
         }
         let options = Gates::options(&self.settings, ask.max_concurrency, ask.total);
-        let gate = Gate { machine: Machine::new(options, now), is_set: false, saved_busy: false };
+        let mut machine = Machine::new(options, now);
+        if now < self.not_before {
+            machine.keep_distance(now);
+        }
+        let gate = Gate { machine, is_set: false, saved_busy: false, asked_at: now, told_at: None };
         self.gates.insert(key.to_owned(), gate);
         Ok(())
     }
 
-    /// Whether there is room for a gate, if need be that of one that remembers nothing: a new one would be the same.
+    /// Whether there is room for a gate, if need be that of another one.
     fn make_room(&mut self, now: Instant) -> bool {
         // The service's own is not counted.
         if self.gates.len() <= self.settings.gates_max {
             return true;
         }
         self.look(now);
-        let is_blank = |(key, gate): &(&String, &Gate)| {
-            key.as_str() != OWN && gate.machine.is_quiet() && gate.machine.remaining() == gate.machine.total()
+        let is_blank = |gate: &Gate| gate.machine.remaining() == gate.machine.total();
+        let may_go = |(key, gate): &(&String, &Gate)| {
+            key.as_str() != OWN
+                && gate.machine.is_quiet()
+                && (is_blank(gate) || (self.settings.is_kept && !self.unsaved.contains(*key)))
         };
-        let blank = self.gates.iter().find(is_blank).map(|(key, _)| key.clone());
-        blank.is_some_and(|key| self.gates.remove(&key).is_some())
+        let candidates = self.gates.iter().filter(may_go);
+        let Some((key, blank)) = candidates
+            .min_by_key(|(_, gate)| (!is_blank(gate), gate.asked_at))
+            .map(|(key, gate)| (key.clone(), is_blank(gate)))
+        else {
+            return false;
+        };
+        self.gates.remove(&key);
+        self.unsaved.remove(&key);
+        if blank {
+            self.forgotten.push(key);
+        }
+        true
     }
 
     /// Takes a gate's permits out and notes whether its state has to be saved.
@@ -331,6 +399,7 @@ impl Gates {
         while let Some(permit) = gate.machine.poll_permit() {
             self.granted.push_back(permit.ticket);
         }
+        // What is written says whether the gate is busy; a permit makes it so, and time ends it.
         if self.granted.len() > before || gate.machine.is_quiet() == gate.saved_busy {
             self.unsaved.insert(key.to_owned());
         }
@@ -338,22 +407,47 @@ impl Gates {
 }
 
 impl Gate {
-    /// What a client says of its bot's buckets. The smaller number counts, as it is the safe one; a larger one from
-    /// the moment at which nobody waits and no permit is young.
-    fn claim(&mut self, now: Instant, ask: &Ask) {
-        let now_quiet = self.machine.is_quiet();
-        if let Some(claimed) = ask.max_concurrency.map(|number| number.clamp(1, MAX_CONCURRENCY_MAX))
-            && (claimed < self.machine.max_concurrency() || now_quiet)
+    /// What a client says of its bot. Of buckets the smaller number counts, as it is the safe one; a larger one from
+    /// the moment at which nobody waits and no permit is young. Of session starts the latest word of Discord counts.
+    fn claim(&mut self, now: Instant, key: &str, ask: &Ask) {
+        let gate = if key == OWN { "the service's own" } else { key };
+        if key != OWN
+            && let Some(claimed) = ask.max_concurrency.map(|number| number.clamp(1, MAX_CONCURRENCY_MAX))
         {
-            self.machine.set_max_concurrency(now, claimed);
+            let buckets = self.machine.max_concurrency();
+            if claimed < buckets || (claimed > buckets && self.machine.is_quiet()) {
+                log::info!(gate; "{claimed} buckets, not {buckets}: a client says so");
+                self.machine.set_max_concurrency(now, claimed);
+            }
         }
-        if let Some(claimed) = ask.total.map(|total| total.clamp(1, TOTAL_MAX))
-            && (claimed < self.machine.total() || now_quiet)
+        if let Some(told) = ask.limit {
+            let age = Duration::from_millis(told.age_ms).min(TOLD_AGE_MAX);
+            let told_at = now.checked_sub(age).unwrap_or(now);
+            if self.told_at.is_none_or(|before| before < told_at) {
+                self.told_at = Some(told_at);
+                let limit = SessionStartLimit {
+                    total: told.total.clamp(1, TOTAL_MAX),
+                    remaining: told.remaining,
+                    reset_after: Duration::from_millis(told.reset_after_ms).saturating_sub(age),
+                    max_concurrency: self.machine.max_concurrency(),
+                };
+                self.machine.refresh(now, told_at, &limit);
+            }
+        } else if let Some(claimed) = ask.total.map(|total| total.clamp(1, TOTAL_MAX))
+            && key != OWN
         {
-            self.machine.set_total(now, claimed);
+            // A number below what is spent cannot be true, and would close the gate for a day.
+            let (total, spent) = (self.machine.total(), self.machine.total() - self.machine.remaining());
+            if claimed != total && claimed > spent && self.told_at.is_none() {
+                log::info!(gate; "{claimed} session starts a day, not {total}: a client says so");
+                self.machine.set_total(now, claimed);
+            }
         }
     }
 }
+
+/// The oldest word of Discord that a client may tell; older ones count as this old.
+const TOLD_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 #[cfg(test)]
 mod tests {
@@ -366,6 +460,7 @@ mod tests {
             shard_id: 0,
             max_concurrency: None,
             total: None,
+            limit: None,
             form: Form::Message,
             feedback: false,
             warning: None,
@@ -373,8 +468,9 @@ mod tests {
     }
 
     fn gates(gates_max: usize, now: Instant) -> Gates {
-        let settings = Settings { slack: Duration::ZERO, reserve: 0, requests_max: 10, gates_max };
-        Gates::new(settings, Machine::new(Gates::options(&settings, None, None), now), None)
+        let settings =
+            Settings { slack: Duration::ZERO, reserve: 0, requests_max: 10, gates_max, is_kept: false };
+        Gates::new(settings, Machine::new(Gates::options(&settings, None, None), now), None, now)
     }
 
     /// A gate that comes back when there are as many as may be takes the room of one that remembers nothing, and is not

@@ -7,7 +7,6 @@
 //! ```
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::admin;
@@ -15,11 +14,11 @@ use super::asked::{self, Ask, Form};
 use super::client::{Client, Heard, MESSAGE, SUCCESS, Stage};
 use super::counts::{Counts, End};
 use super::gates::{Gates, Refusal};
+use super::listeners::Listeners;
 use super::memory::Memory;
 use crate::http::server::Response;
 use crate::http::{self, Asker, GatewayBot};
 use crate::queue::{FEEDBACK_HEADER, Refresh, Report, SessionStartLimit};
-use crate::reactor::listener::Accepted;
 use crate::reactor::{self, Listener, NoTask, Outcome, Readiness, clock};
 
 /// What other threads tell the service.
@@ -34,63 +33,35 @@ pub enum Message {
 pub(super) type Reactor = reactor::Reactor<NoTask, Message>;
 
 /// Tokens of sockets and keys of timers: the listeners, the thread's own timers, then clients.
-const QUEUE_LISTENER: usize = 0;
-const ADMIN_LISTENER: usize = 1;
+pub(super) const QUEUE_LISTENER: usize = 0;
+pub(super) const ADMIN_LISTENER: usize = 1;
 const TIMER_GATES: usize = 2;
-const TIMER_ACCEPT: usize = 3;
+pub(super) const TIMER_ACCEPT: usize = 3;
 const TIMER_STATUS: usize = 4;
 const TIMER_REFRESH: usize = 5;
+const TIMER_PATIENCE: usize = 6;
 const FIRST_CLIENT: usize = 16;
-
-/// How many connections are accepted in a turn, so that those that are there are served meanwhile.
-const ACCEPTS_PER_TURN: usize = 256;
 
 /// How many reads are done in a turn.
 const READS_PER_TURN: usize = 1024;
 
-/// How long accepting rests when there is no descriptor left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
 /// How often the state of things is logged, when something has happened.
 const STATUS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long Discord's first word is waited for before the service goes by what it remembers. A question takes less
+/// than a second, unless Discord is in trouble or makes us wait.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How much is read at once.
 const READ_BYTES: usize = 16 << 10;
 
-/// How many connections the admin port has. 64: a scraper, a probe, some people.
-const ADMIN_CONNECTIONS_MAX: usize = 64;
-
-/// The listening sockets.
-#[derive(Debug)]
-pub struct Listeners {
-    queue: Listener,
-    admin: Option<Listener>,
-}
-
-impl Listeners {
-    /// Where shards ask.
-    pub fn bind_queue(registry: &mio::Registry, address: SocketAddr) -> std::io::Result<Listener> {
-        Listener::bind(registry, address, QUEUE_LISTENER)
-    }
-
-    /// Where the operator asks.
-    pub fn bind_admin(registry: &mio::Registry, address: SocketAddr) -> std::io::Result<Listener> {
-        Listener::bind(registry, address, ADMIN_LISTENER)
-    }
-
-    /// Both.
-    pub fn new(queue: Listener, admin: Option<Listener>) -> Listeners {
-        Listeners { queue, admin }
-    }
-}
-
 /// The service's thread.
 pub struct Home {
-    listeners: Listeners,
-    clients: HashMap<usize, Client>,
-    clients_max: usize,
-    admins: usize,
-    next_token: usize,
+    pub(super) listeners: Listeners,
+    pub(super) clients: HashMap<usize, Client>,
+    pub(super) clients_max: usize,
+    pub(super) admins: usize,
+    pub(super) next_token: usize,
     tickets: HashMap<u64, usize>,
     next_ticket: u64,
     gates: Gates,
@@ -99,20 +70,23 @@ pub struct Home {
     readable: VecDeque<usize>,
     dirty: Vec<usize>,
     buffer: Box<[u8]>,
-    counts: Counts,
+    pub(super) counts: Counts,
     reported: u64,
+    remembers: bool,
     failure: Option<String>,
     stopping: bool,
 }
 
 impl Home {
-    /// A service that serves at most `clients_max` connections at a time.
+    /// A service that serves at most `clients_max` connections at a time. `remembers` says whether its own gate knows
+    /// from before what it may give.
     pub fn new(
         listeners: Listeners,
         gates: Gates,
         memory: Memory,
         discord: Option<(Refresh, Asker)>,
         clients_max: usize,
+        remembers: bool,
     ) -> Home {
         Home {
             listeners,
@@ -130,6 +104,7 @@ impl Home {
             buffer: vec![0; READ_BYTES].into(),
             counts: Counts::default(),
             reported: 0,
+            remembers,
             failure: None,
             stopping: false,
         }
@@ -140,11 +115,14 @@ impl Home {
         let now = reactor.turn.now;
         reactor.timers.set(TIMER_STATUS, Some(now + STATUS_INTERVAL));
         self.ask_discord(now);
+        if self.remembers {
+            reactor.timers.set(TIMER_PATIENCE, Some(now + PATIENCE));
+        }
     }
 
     fn ask_discord(&mut self, now: Instant) {
         if let Some((refresh, asker)) = &mut self.discord {
-            refresh.asked(now, self.gates.own());
+            refresh.asked(now, self.gates.own().stats().granted);
             asker.ask();
         }
     }
@@ -154,61 +132,15 @@ impl Home {
         self.failure
     }
 
-    fn accept(&mut self, reactor: &mut Reactor, is_admin: bool) -> bool {
-        for _ in 0..ACCEPTS_PER_TURN {
-            let token = self.next_token;
-            let listener = match (is_admin, &mut self.listeners) {
-                (false, listeners) => &mut listeners.queue,
-                (true, Listeners { admin: Some(admin), .. }) => admin,
-                (true, _) => return false,
-            };
-            match listener.accept(reactor.registry(), token) {
-                Accepted::Nobody => return false,
-                Accepted::Exhausted(error) => {
-                    self.counts.accept_errors += 1;
-                    if self.counts.accept_errors.is_power_of_two() {
-                        log::warn!("cannot accept a connection: {error}; clients wait");
-                    }
-                    reactor.timers.set(TIMER_ACCEPT, Some(reactor.turn.now + ACCEPT_PAUSE));
-                    return false;
-                }
-                Accepted::Socket(socket) => {
-                    // What is counted is what shards do, not how often somebody looks at it.
-                    self.counts.accepted += u64::from(!is_admin);
-                    let is_full = match is_admin {
-                        true => self.admins >= ADMIN_CONNECTIONS_MAX,
-                        false => self.clients.len() - self.admins >= self.clients_max,
-                    };
-                    // Dropping it closes it: an answer of any kind would be taken for a permit.
-                    if is_full && is_admin {
-                        continue;
-                    }
-                    if is_full {
-                        self.counts.refused_connections += 1;
-                        if self.counts.refused_connections.is_power_of_two() {
-                            log::warn!(connections = self.clients.len(); "as many connections as may be: a new one is closed");
-                        }
-                        continue;
-                    }
-                    // A client that is gone without a word gives its place up too.
-                    let _ = socket.keep_alive();
-                    self.next_token += 1;
-                    self.admins += usize::from(is_admin);
-                    let client = Client::new(socket, is_admin);
-                    self.clients.insert(token, client);
-                    self.set_timeout(reactor, token);
-                }
-            }
-        }
-        true
-    }
-
     /// Reads from a client and handles its requests. Returns whether more is left to read.
     fn read(&mut self, reactor: &mut Reactor, token: usize) -> bool {
         let Some(client) = self.clients.get_mut(&token) else { return false };
         match client.read(&mut self.buffer) {
             Heard::Nothing => return false,
             Heard::End(fault) => {
+                if let Some(fault) = fault {
+                    log::debug!("a connection is closed: {fault}");
+                }
                 let end = match fault {
                     None => End::Gone,
                     Some(_) if client.http.closes() => End::Malformed,
@@ -227,12 +159,32 @@ impl Home {
         more
     }
 
+    /// What became of a permit, told on whatever connection: a proxy may have several.
+    fn report(&mut self, ticket: u64, report: Report) {
+        let Some(client) = self.tickets.get(&ticket).and_then(|token| self.clients.get_mut(token)) else {
+            return;
+        };
+        let Stage::Told { ticket: own, identified } = client.stage else { return };
+        if own != ticket || (identified && report == Report::Identified) {
+            return;
+        }
+        if report == Report::Identified {
+            client.stage = Stage::Told { ticket, identified: true };
+        } else {
+            client.stage = Stage::Open;
+            self.tickets.remove(&ticket);
+        }
+        // Now, not when the turn began: what is told has happened before.
+        self.gates.report(clock::read().now, ticket, report);
+    }
+
     /// Takes a client's requests as far as they can be answered now.
     fn serve(&mut self, reactor: &mut Reactor, token: usize) {
         loop {
             let Some(client) = self.clients.get_mut(&token) else { return };
-            if client.stage == Stage::Lingering {
-                return;
+            // Who does not take an answer gets no other: answers take memory.
+            if client.stage == Stage::Lingering || client.wants_to_write() {
+                break;
             }
             let request = match client.poll_request() {
                 Ok(Some(request)) => request,
@@ -249,6 +201,7 @@ impl Home {
                     counts: &self.counts,
                     connections: self.clients.len() - self.admins,
                     save_errors: self.memory.errors(),
+                    refused_gates: self.gates.refused_gates,
                 };
                 let page = admin::answer(&request, &facts);
                 // It was there a moment ago.
@@ -260,26 +213,22 @@ impl Home {
                 continue;
             }
             self.counts.requests += 1;
-            if let Stage::Told { ticket, identified } = client.stage {
-                if let Some(report) = asked::report(&request) {
+            let handled = match asked::report(&request) {
+                Ok(Some((report, ticket))) => {
                     client.respond(&Response::empty(204), reactor.turn.wall_ms);
-                    client.stage = match report {
-                        Report::Identified => Stage::Told { ticket, identified: true },
-                        Report::Answered | Report::Returned => Stage::Open,
-                    };
-                    self.gates.report(reactor.turn.now, ticket, report);
                     self.dirty.push(token);
-                    continue;
+                    self.report(ticket, report);
+                    Ok(())
                 }
-                client.stage = Stage::Open;
-                self.let_go(reactor.turn.now, ticket, identified);
-            }
-            match Ask::read(&request) {
-                Ok(ask) => self.ask(reactor, token, &ask),
-                Err(why) => {
+                Ok(None) => Ask::read(&request).map(|ask| self.ask(reactor, token, &ask)),
+                Err(why) => Err(why),
+            };
+            if let Err(why) = handled {
+                self.counts.senseless += 1;
+                if self.counts.senseless.is_power_of_two() {
                     log::warn!("a request is dropped: {why}");
-                    return self.drop_client(reactor, token, End::Malformed);
                 }
+                return self.drop_client(reactor, token, End::Malformed);
             }
         }
         self.set_timeout(reactor, token);
@@ -287,20 +236,25 @@ impl Home {
 
     fn ask(&mut self, reactor: &mut Reactor, token: usize, ask: &Ask) {
         let now = reactor.turn.now;
+        if let Some(key) = &ask.key {
+            self.memory.recall(now, clock::read().wall_ms, key, &mut self.gates);
+        }
         if let Some(warning) = ask.warning
-            && self.gates.own().max_concurrency() > 1
+            && self.gates.buckets(ask) > 1
         {
             self.counts.without_shard += 1;
             if self.counts.without_shard.is_power_of_two() {
                 log::warn!("{warning}: with several buckets that is too slow or too early for another shard");
             }
         }
-        if let Some(key) = &ask.key {
-            self.memory.recall(now, clock::read().wall_ms, key, &mut self.gates);
+        let Some(client) = self.clients.get_mut(&token) else { return };
+        if let Stage::Told { ticket, identified } = client.stage {
+            client.stage = Stage::Open;
+            self.let_go(now, ticket, identified);
         }
+        let Some(client) = self.clients.get_mut(&token) else { return };
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        let Some(client) = self.clients.get_mut(&token) else { return };
         client.stage = Stage::Waiting { ticket, form: ask.form, feedback: ask.feedback };
         self.tickets.insert(ticket, token);
         match self.gates.request(now, ticket, ask) {
@@ -348,7 +302,7 @@ impl Home {
         }
     }
 
-    fn set_timeout(&mut self, reactor: &mut Reactor, token: usize) {
+    pub(super) fn set_timeout(&mut self, reactor: &mut Reactor, token: usize) {
         let Some(timeout) = self.clients.get_mut(&token).and_then(Client::poll_timeout) else { return };
         reactor.timers.set(token, timeout.map(|timeout| reactor.turn.now + timeout));
     }
@@ -379,13 +333,17 @@ impl Home {
         let Some(client) = self.clients.get_mut(&token) else { return };
         let Stage::Waiting { form, feedback, .. } = client.stage else { return };
         if !self.gates.holds(ticket) {
-            return;
+            // A bug: it would wait for ever. Closed, it asks again.
+            log::error!("a permit was lost; its client is told to ask again by closing");
+            return self.drop_client(reactor, token, End::Gone);
         }
         let body = match form {
             Form::Message => MESSAGE,
             Form::Success => SUCCESS,
         };
-        let told: &[(&str, &str)] = if feedback { &[(FEEDBACK_HEADER, "true")] } else { &[] };
+        let number = ticket.to_string();
+        let number = [(FEEDBACK_HEADER, number.as_str())];
+        let told: &[(&str, &str)] = if feedback { &number } else { &[] };
         let response = Response { headers: told, ..Response::new(200, "application/json", body) };
         client.respond(&response, reactor.turn.wall_ms);
         if client.write().is_err() {
@@ -411,7 +369,8 @@ impl Home {
         let Some(client) = self.clients.get_mut(&token) else { return };
         match client.write() {
             Err(_) => self.drop_client(reactor, token, End::Gone),
-            Ok(true) if client.http.closes() && client.stage != Stage::Lingering => {
+            Ok(true) if !client.http.closes() => self.serve(reactor, token),
+            Ok(true) if client.stage != Stage::Lingering => {
                 let stage = std::mem::replace(&mut client.stage, Stage::Lingering);
                 client.socket.end_writing();
                 if let Stage::Told { ticket, identified } = stage {
@@ -461,10 +420,9 @@ impl Home {
     fn log_status(&mut self) {
         if self.counts.answered != self.reported || self.gates.waiting() > 0 {
             log::info!(
-                "{} permits given in the last minute, {} shards wait, {} session starts left today",
+                "{} permits given in the last minute, {} shards wait",
                 self.counts.answered - self.reported,
-                self.gates.waiting(),
-                self.gates.own().remaining()
+                self.gates.waiting()
             );
             self.reported = self.counts.answered;
         }
@@ -507,6 +465,14 @@ impl reactor::Home for Home {
         let now = reactor.turn.now;
         match key {
             TIMER_GATES => self.gates.handle_deadline(now),
+            TIMER_PATIENCE => {
+                if self.gates.own().is_closed() {
+                    log::warn!(
+                        "Discord has not said yet how many session starts are left: going by what is remembered"
+                    );
+                    self.gates.open_own(now);
+                }
+            }
             // `fill` looks again.
             TIMER_ACCEPT => {}
             TIMER_STATUS => {
@@ -516,6 +482,14 @@ impl reactor::Home for Home {
             TIMER_REFRESH => self.ask_discord(now),
             token => {
                 let Some(client) = self.clients.get(&token) else { return };
+                if let Stage::Told { ticket, identified: false } = client.stage {
+                    // Whether it was used is not known: it counts as used, now. The connection stays.
+                    if let Some(client) = self.clients.get_mut(&token) {
+                        client.stage = Stage::Open;
+                    }
+                    self.let_go(now, ticket, false);
+                    return self.set_timeout(reactor, token);
+                }
                 let end = match client.stage {
                     Stage::Lingering => End::Gone,
                     _ if client.http.is_idle() => End::Idle,
@@ -559,7 +533,7 @@ impl reactor::Home for Home {
         // What writing gave back may have gone to somebody else.
         self.grant(reactor);
         reactor.timers.set(TIMER_GATES, self.gates.poll_timeout());
-        let refresh = self.discord.as_ref().and_then(|(refresh, _)| refresh.due(self.gates.own()));
+        let refresh = self.discord.as_ref().and_then(|(refresh, _)| refresh.due_for(self.gates.own()));
         reactor.timers.set(TIMER_REFRESH, refresh);
         if self.stopping && self.failure.is_none() {
             log::info!("stopped; {} who waited are not answered", self.gates.waiting());

@@ -6,8 +6,8 @@
 //! ```text
 //! asked      what a request asks for            gates      a queue::Machine per bot
 //! client     a connection                       memory     the gates' state in files
-//! home       sockets, clients and gates         counts     what is counted
-//! admin      metrics and health
+//! home       sockets, clients and gates         listeners  new connections
+//! admin      metrics and health                 counts     what is counted
 //! ```
 
 mod admin;
@@ -16,6 +16,7 @@ mod client;
 mod counts;
 pub mod gates;
 mod home;
+mod listeners;
 mod memory;
 #[cfg(test)]
 mod tests;
@@ -36,7 +37,8 @@ use crate::queue::{Machine, Refresh, Snapshot};
 use crate::reactor::{self, Mesh, NoTask, clock, open_files};
 use crate::state::{Folder, OpenError};
 use gates::{Gates, OWN, Settings};
-use home::{Home, Listeners, Message};
+use home::{Home, Message};
+use listeners::Listeners;
 use memory::Memory;
 
 /// How many gates there may be besides the service's own.
@@ -103,16 +105,17 @@ pub fn run(config: QueueConfig) -> Result<(), Error> {
         }
     }
 
-    let memory = Memory::new(folder(&config)?);
+    let own_hash = config.token.as_ref().map(|token| crate::base::sha256_hex(token.expose()));
+    let memory = Memory::new(folder(&config)?, own_hash.clone());
     let settings = Settings {
         slack: config.identify_slack,
         reserve: config.identify_reserve,
         requests_max: clients_max,
         gates_max: GATES_MAX,
+        is_kept: memory.keeps(),
     };
-    let machine = own_machine(&config, &settings, &memory);
-    let own_hash = config.token.as_ref().map(|token| crate::base::sha256_hex(token.expose()));
-    let gates = Gates::new(settings, machine, own_hash);
+    let (machine, remembers) = own_machine(&config, &settings, &memory);
+    let gates = Gates::new(settings, machine, own_hash, clock::read().now);
     let discord = match &config.token {
         None => None,
         Some(token) => {
@@ -146,7 +149,7 @@ pub fn run(config: QueueConfig) -> Result<(), Error> {
         .spawn(watch)
         .map_err(|error| Error::Io("threads", error))?;
 
-    let mut home = Home::new(Listeners::new(queue, admin), gates, memory, discord, clients_max);
+    let mut home = Home::new(Listeners::new(queue, admin), gates, memory, discord, clients_max, remembers);
     home.start(&mut reactor);
     let home = reactor::run(reactor, home).map_err(|error| Error::Io("epoll", error))?;
     match home.failure() {
@@ -175,8 +178,7 @@ fn clients_max(wanted: usize) -> usize {
 fn folder(config: &QueueConfig) -> Result<Option<Folder>, Error> {
     let Some(path) = &config.state_dir else {
         log::warn!(
-            "session starts are not kept over a restart (STATE_DIR): wait 6 s between a stop and a start, or an \
-             IDENTIFY may come too early"
+            "session starts are not kept over a restart (STATE_DIR): what is left of today is counted anew then"
         );
         return Ok(None);
     };
@@ -190,22 +192,17 @@ fn folder(config: &QueueConfig) -> Result<Option<Folder>, Error> {
     }
 }
 
-/// The queue of the service's own bot: as it was, or new. With a token it gives nothing before Discord has said what
-/// it may, unless it remembers.
-fn own_machine(config: &QueueConfig, settings: &Settings, memory: &Memory) -> Machine {
+/// The queue of the service's own bot, and whether it remembers what it may give. With a token it is closed until
+/// Discord has said that; without a memory, nobody knows what was granted just before the start.
+fn own_machine(config: &QueueConfig, settings: &Settings, memory: &Memory) -> (Machine, bool) {
     let turn = clock::read();
+    let options = Gates::options(settings, config.concurrency, None);
     let remembered = memory.read(turn.wall_ms, OWN);
-    let mut options = Gates::options(settings, config.concurrency, None);
-    if config.token.is_some() {
-        return match remembered {
-            Some((snapshot, elapsed)) => Machine::restore(options, &snapshot, elapsed, turn.now),
-            None => {
-                (options.total, options.remaining) = (0, 0);
-                Machine::new(options, turn.now)
-            }
-        };
-    }
-    match remembered {
+    let remembers = remembered.is_some();
+    let mut machine = match remembered {
+        Some((snapshot, elapsed)) if config.token.is_some() => {
+            Machine::restore(options, &snapshot, elapsed, turn.now)
+        }
         Some((snapshot, elapsed)) => {
             // What is set now counts, not what was set then.
             let snapshot = Snapshot { total: options.total, ..snapshot };
@@ -213,6 +210,12 @@ fn own_machine(config: &QueueConfig, settings: &Settings, memory: &Memory) -> Ma
             machine.set_max_concurrency(turn.now, options.max_concurrency);
             machine
         }
-        None => Machine::new(options, turn.now),
-    }
+        None => {
+            let mut machine = Machine::new(options, turn.now);
+            machine.keep_distance(turn.now);
+            machine
+        }
+    };
+    machine.set_closed(turn.now, config.token.is_some());
+    (machine, remembers)
 }

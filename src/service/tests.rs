@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::asked::{Ask, Form};
 use super::gates::{Gates, Refusal, Settings};
 use crate::base::Rng;
-use crate::queue::{Machine, Report, SessionStartLimit, Snapshot};
+use crate::queue::{Machine, Report, SessionStartLimit, Snapshot, ToldLimit};
 
 fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -25,11 +25,16 @@ fn start() -> Instant {
     Instant::now()
 }
 
-const SETTINGS: Settings =
-    Settings { slack: Duration::from_millis(250), reserve: 0, requests_max: 100, gates_max: 3 };
+const SETTINGS: Settings = Settings {
+    slack: Duration::from_millis(250),
+    reserve: 0,
+    requests_max: 100,
+    gates_max: 3,
+    is_kept: false,
+};
 
 fn gates(now: Instant) -> Gates {
-    Gates::new(SETTINGS, Machine::new(Gates::options(&SETTINGS, Some(2), None), now), Some("own".into()))
+    Gates::new(SETTINGS, Machine::new(Gates::options(&SETTINGS, Some(2), None), now), Some("own".into()), now)
 }
 
 fn ask(key: Option<&str>, shard_id: u32, max_concurrency: u32) -> Ask {
@@ -38,6 +43,7 @@ fn ask(key: Option<&str>, shard_id: u32, max_concurrency: u32) -> Ask {
         shard_id,
         max_concurrency: Some(max_concurrency),
         total: None,
+        limit: None,
         form: Form::Message,
         feedback: false,
         warning: None,
@@ -50,8 +56,9 @@ fn granted(gates: &mut Gates) -> Vec<u64> {
 
 #[test]
 fn bots_do_not_wait_for_each_other_and_the_own_one_has_two_names() {
-    let t = start();
-    let mut gates = gates(t);
+    let mut gates = gates(start());
+    // What was granted before the start is not known, so the first permits of all keep their distance from it.
+    let t = start() + secs(6);
     for (ticket, key) in [(1, Some("a")), (2, Some("b")), (3, None), (4, Some("own")), (5, Some("a"))] {
         gates.request(t, ticket, &ask(key, 0, 1)).unwrap();
     }
@@ -65,8 +72,8 @@ fn bots_do_not_wait_for_each_other_and_the_own_one_has_two_names() {
 
 #[test]
 fn gates_are_bounded_and_blank_ones_make_room() {
-    let t = start();
-    let mut gates = gates(t);
+    let mut gates = gates(start());
+    let t = start() + secs(6);
     for (ticket, key) in [(1, "a"), (2, "b"), (3, "c")] {
         gates.request(t, ticket, &ask(Some(key), 0, 1)).unwrap();
         gates.used(t, ticket);
@@ -81,6 +88,70 @@ fn gates_are_bounded_and_blank_ones_make_room() {
     let tomorrow = t + secs(25 * 3600);
     gates.handle_deadline(tomorrow);
     assert_eq!(gates.request(tomorrow, 4, &ask(Some("d"), 0, 1)), Ok(()));
+}
+
+#[test]
+fn where_gates_are_kept_the_one_that_was_asked_for_longest_ago_goes() {
+    let t = start();
+    let machine = Machine::new(Gates::options(&SETTINGS, None, None), t);
+    let mut gates = Gates::new(Settings { is_kept: true, ..SETTINGS }, machine, None, t);
+    let t = t + secs(6);
+    for (ticket, key) in [(1, "b"), (2, "a"), (3, "c")] {
+        let at = t + secs(ticket);
+        gates.request(at, ticket, &ask(Some(key), 0, 1)).unwrap();
+        assert_eq!(granted(&mut gates), [ticket]);
+        gates.used(at, ticket);
+    }
+    // As long as a permit is young, or what it left is not written, none may go.
+    assert_eq!(gates.request(t + secs(4), 4, &ask(Some("d"), 0, 1)), Err(Refusal::TooManyGates));
+    let later = t + secs(60);
+    gates.handle_deadline(later);
+    assert_eq!(gates.request(later, 4, &ask(Some("d"), 0, 1)), Err(Refusal::TooManyGates));
+    let saved: BTreeMap<String, Snapshot> = std::iter::from_fn(|| gates.poll_unsaved()).collect();
+    assert_eq!(gates.request(later, 4, &ask(Some("d"), 0, 1)), Ok(()));
+    assert!(!gates.knows("b") && gates.knows("a") && gates.poll_forgotten().is_none());
+    // It comes back as it was, and another goes.
+    gates.poll_unsaved();
+    assert!(gates.restore(later, "b", &saved["b"], secs(60)));
+    assert!(!gates.knows("a"));
+    let status = gates.status(later);
+    assert_eq!(status.iter().find(|gate| gate.key == "b").unwrap().remaining, 999);
+    // One that has nothing to remember goes first, and takes its file with it.
+    let tomorrow = later + secs(26 * 3600);
+    assert_eq!(gates.request(tomorrow, 5, &ask(Some("e"), 0, 1)), Ok(()));
+    assert!(gates.poll_forgotten().is_some());
+}
+
+#[test]
+fn clients_tell_what_discord_said_where_the_service_cannot_ask() {
+    let mut gates = gates(start());
+    let t = start() + secs(6);
+    let told = |remaining, age_ms| Ask {
+        limit: Some(ToldLimit { total: 1000, remaining, reset_after_ms: 3_600_000, age_ms }),
+        ..ask(Some("a"), 0, 16)
+    };
+    let remaining = |gates: &mut Gates| gates.status(t)[1].remaining;
+    gates.request(t, 1, &told(5, 10)).unwrap();
+    assert_eq!((granted(&mut gates), remaining(&mut gates)), (vec![1], 4));
+    // An older word of another process changes nothing; a newer one does, with what is on its way on top.
+    gates.request(t, 2, &told(900, 20)).unwrap();
+    assert_eq!(remaining(&mut gates), 4);
+    gates.request(t, 3, &told(700, 0)).unwrap();
+    assert_eq!(remaining(&mut gates), 699);
+    // Nothing left is nothing granted, whatever is claimed besides.
+    let none = Ask { shard_id: 1, ..told(0, 0) };
+    gates.request(t + secs(1), 4, &none).unwrap();
+    gates.request(t + secs(1), 5, &Ask { total: Some(5000), shard_id: 2, ..ask(Some("a"), 2, 16) }).unwrap();
+    assert!(granted(&mut gates).is_empty());
+    // A number of session starts that cannot be is not believed.
+    gates.request(t, 6, &Ask { total: Some(2), ..ask(Some("b"), 0, 1) }).unwrap();
+    gates.request(t, 7, &Ask { total: Some(2), ..ask(Some("b"), 0, 1) }).unwrap();
+    gates.handle_deadline(t + secs(6));
+    granted(&mut gates).into_iter().for_each(|ticket| gates.used(t + secs(6), ticket));
+    gates.request(t + secs(7), 8, &Ask { total: Some(1), ..ask(Some("b"), 0, 1) }).unwrap();
+    assert_eq!(gates.status(t + secs(7))[2].total, 2);
+    gates.request(t + secs(7), 9, &Ask { total: Some(50), ..ask(Some("b"), 0, 1) }).unwrap();
+    assert_eq!(gates.status(t + secs(7))[2].total, 50);
 }
 
 #[test]
@@ -397,9 +468,9 @@ fn bots_at_one_service() {
 #[test]
 fn discord_opens_the_own_gate() {
     let t = start();
-    let mut options = Gates::options(&SETTINGS, None, None);
-    (options.total, options.remaining) = (0, 0);
-    let mut gates = Gates::new(SETTINGS, Machine::new(options, t), None);
+    let mut machine = Machine::new(Gates::options(&SETTINGS, None, None), t);
+    machine.set_closed(t, true);
+    let mut gates = Gates::new(SETTINGS, machine, None, t);
     gates.request(t, 1, &ask(None, 17, 1)).unwrap();
     assert!(granted(&mut gates).is_empty() && gates.poll_timeout().is_none());
     let limit = SessionStartLimit { total: 1000, remaining: 5, reset_after: secs(60), max_concurrency: 16 };

@@ -36,7 +36,10 @@ impl Folder {
             Ok(Read::Damaged(why)) => why.to_owned(),
             Err(error) => error.to_string(),
         };
-        log::warn!("{name} in {} is not used: {why}", self.path().display());
+        log::error!(
+            "{name} in {} is not used: {why}; session starts of today are not known",
+            self.path().display()
+        );
         None
     }
 

@@ -88,6 +88,11 @@ impl Folder {
         Ok(checked(bytes))
     }
 
+    /// Removes the file `name`. Where that fails it stays, and says what was true once.
+    pub fn remove(&self, name: &str) {
+        let _ = fs::remove_file(self.path.join(name));
+    }
+
     /// Replaces the file `name`. Survives the end of the process at any instant; the system may still lose it with
     /// the power, and then the older one is there or none.
     ///

@@ -317,10 +317,10 @@ fn another_number_of_buckets_keeps_order_and_distance() {
     assert_eq!(permits(&mut queue), [0]);
     // Not while a permit is out.
     queue.set_max_concurrency(t + secs(1), 2);
-    assert_eq!(queue.max_concurrency(), 1);
-    assert_eq!(queue.snapshot().max_concurrency, 2);
+    assert_eq!((queue.max_concurrency(), queue.snapshot().max_concurrency), (2, 2));
+    // And nobody is woken for what has to wait for it.
+    assert_eq!(queue.poll_timeout(), Some(t + secs(10)));
     queue.identified(t + secs(2), 0, 0);
-    assert_eq!(queue.max_concurrency(), 2);
     queue.handle_deadline(t + ms(7249));
     assert!(permits(&mut queue).is_empty());
     queue.handle_deadline(t + ms(7250));
@@ -448,10 +448,54 @@ fn a_damaged_snapshot_does_no_harm() {
 }
 
 #[test]
+fn a_closed_queue_waits_and_wakes_nobody() {
+    let t = start();
+    let mut queue = Machine::new(options(2), t);
+    queue.set_closed(t, true);
+    queue.request(t, 1, 1).unwrap();
+    assert!(permits(&mut queue).is_empty());
+    assert_eq!((queue.poll_timeout(), queue.next_permit_at()), (None, None));
+    queue.set_closed(t + secs(3), false);
+    assert_eq!(permits(&mut queue), [1]);
+    // Somebody else may have granted one: all buckets wait, those of which nothing is known too.
+    queue.request(t + secs(4), 2, 0).unwrap();
+    assert_eq!(permits(&mut queue), [2]);
+    queue.identified(t + secs(4), 2, 0);
+    queue.keep_distance(t + secs(20));
+    queue.request(t + secs(20), 3, 0).unwrap();
+    assert_eq!((permits(&mut queue).len(), queue.poll_timeout()), (0, Some(t + ms(25_250))));
+}
+
+#[test]
+fn what_is_said_to_be_unused_keeps_its_time() {
+    let t = start();
+    let mut queue = Machine::new(options(1), t);
+    for ticket in 1..=3 {
+        queue.request(t, ticket, 0).unwrap();
+    }
+    assert_eq!(permits(&mut queue), [1]);
+    queue.returned(t + secs(1), 1);
+    queue.returned(t + secs(1), 1);
+    queue.returned(t + secs(1), 2);
+    assert_eq!((queue.remaining(), queue.stats().returned, queue.waiting()), (1000, 1, 2));
+    assert_eq!(queue.poll_timeout(), Some(t + ms(6250)));
+}
+
+#[test]
+fn a_reserve_of_everything_is_told_as_no_time() {
+    let t = start();
+    let mut queue = Machine::new(Options { reserve: 1000, ..options(1) }, t);
+    queue.request(t, 1, 0).unwrap();
+    assert_eq!((queue.next_permit_at(), queue.poll_timeout()), (None, None));
+}
+
+#[test]
 fn absurd_settings_do_no_harm() {
     let t = start();
     let huge = Options::new(u32::MAX, u32::MAX, u32::MAX, Duration::MAX);
-    for options in [Options::new(0, 0, 0, Duration::ZERO), huge] {
+    let endless =
+        Options { spacing: Duration::MAX, slack: Duration::MAX, feedback_wait: Some(Duration::MAX), ..huge };
+    for options in [Options::new(0, 0, 0, Duration::ZERO), huge, endless] {
         let mut queue = Machine::new(options, t);
         for shard_id in [0, 1, u32::MAX] {
             queue.request(t, u64::from(shard_id), shard_id).unwrap();

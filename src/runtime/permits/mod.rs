@@ -2,13 +2,16 @@
 //!
 //! Wishes in, permits out, on one thread of the process.
 
-mod asking;
 mod own;
+mod remote;
 
-pub use asking::{Service, ServiceOptions};
 pub use own::Own;
+pub use remote::{Remote, RemoteOptions};
 
-use crate::queue::Report;
+use std::time::{Duration, Instant};
+
+use crate::http::{self, GatewayBot};
+use crate::queue::{Report, SessionStartLimit};
 
 /// What a shard says about its wish to identify, by the ticket of its machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,20 +43,64 @@ pub fn shard_of(ticket: u64) -> u32 {
     (ticket >> 32) as u32
 }
 
+/// Discord's session start limit in the queue's words.
+pub fn limit_of(bot: &GatewayBot) -> SessionStartLimit {
+    let limit = &bot.session_start_limit;
+    SessionStartLimit {
+        total: limit.total,
+        remaining: limit.remaining,
+        reset_after: Duration::from_millis(limit.reset_after_ms),
+        max_concurrency: limit.max_concurrency,
+    }
+}
+
 /// Where permits come from.
 pub enum Permits {
     /// The process' own queue.
     Own(Box<Own>),
     /// A service that other processes ask too (QUEUE_URL).
-    Service(Box<Service>),
+    Remote(Box<Remote>),
 }
 
 impl Permits {
+    /// Discord has said again how many session starts are left, or nothing that helps.
+    pub fn told(&mut self, now: Instant, told: &Result<GatewayBot, http::Error>) {
+        let limit = match told {
+            Ok(bot) => Some(limit_of(bot)),
+            Err(http::Error::Stopped) => None,
+            // Shards hear from Discord themselves what that means for them.
+            Err(http::Error::Fatal(why)) => {
+                log::warn!("session starts are counted without Discord from here on: {why}");
+                None
+            }
+        };
+        match self {
+            Permits::Own(own) => own.told(now, limit),
+            Permits::Remote(remote) => remote.told(now, limit),
+        }
+    }
+
+    /// When to call [`Permits::handle_deadline`].
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match self {
+            Permits::Own(own) => own.poll_timeout(),
+            Permits::Remote(remote) => remote.poll_timeout(),
+        }
+    }
+
+    /// Time has passed.
+    pub fn handle_deadline(&mut self, now: Instant) {
+        match self {
+            Permits::Own(own) => own.handle_deadline(now),
+            Permits::Remote(remote) => remote.ask_discord(now),
+        }
+    }
+
     /// The next ticket that is let through.
     pub fn poll_permit(&mut self) -> Option<u64> {
         match self {
             Permits::Own(own) => own.poll_permit(),
-            Permits::Service(service) => service.poll_permit(),
+            Permits::Remote(remote) => remote.poll_permit(),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The identify queue of this process: the machine, what of it outlives the process, and Discord's word.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{Wish, shard_of};
-use crate::http::{self, Asker, GatewayBot};
+use crate::http::Asker;
 use crate::queue::{Machine, Options, Refresh, SessionStartLimit};
 use crate::reactor::clock;
 use crate::state::Folder;
@@ -21,24 +21,13 @@ pub struct Own {
     asker: Asker,
 }
 
-/// Discord's session start limit in the queue's words.
-fn limit_of(bot: &GatewayBot) -> SessionStartLimit {
-    let limit = &bot.session_start_limit;
-    SessionStartLimit {
-        total: limit.total,
-        remaining: limit.remaining,
-        reset_after: Duration::from_millis(limit.reset_after_ms),
-        max_concurrency: limit.max_concurrency,
-    }
-}
-
 impl Own {
     /// A queue that goes on from what `folder` holds and from what Discord said when it was asked at `asked_at`.
     /// `options` say the rest.
     pub fn new(
         options: Options,
         folder: Option<Folder>,
-        bot: &GatewayBot,
+        limit: &SessionStartLimit,
         asked_at: Instant,
         asker: Asker,
     ) -> Own {
@@ -46,17 +35,26 @@ impl Own {
         let remembered = folder.as_ref().and_then(|folder| folder.read_identify(FILE, turn.wall_ms));
         let mut machine = match remembered {
             Some((snapshot, elapsed)) => Machine::restore(options, &snapshot, elapsed, turn.now),
-            None => Machine::new(options, turn.now),
+            None => {
+                let mut machine = Machine::new(options, turn.now);
+                if limit.remaining < limit.total {
+                    // Some session was started today, and nobody knows how long ago.
+                    machine.keep_distance(turn.now);
+                }
+                machine
+            }
         };
-        machine.refresh(turn.now, asked_at, &limit_of(bot));
+        machine.refresh(turn.now, asked_at, limit);
         let mut refresh = Refresh::default();
-        refresh.asked(asked_at, &machine);
+        refresh.asked(asked_at, 0);
         refresh.told(turn.now, true);
         Own { machine, folder, saved_busy: false, errors: 0, refresh, asker }
     }
 
     /// Passes a shard's wish on.
-    pub fn handle(&mut self, now: Instant, wish: Wish) {
+    pub fn handle(&mut self, wish: Wish) {
+        // Not when the turn began: what is told has happened before now.
+        let now = clock::read().now;
         match wish {
             Wish::Want(ticket) => {
                 if self.machine.request(now, ticket, shard_of(ticket)).is_err() {
@@ -84,6 +82,8 @@ impl Own {
         self.saved_busy = snapshot.busy;
         let Some(folder) = &self.folder else { return };
         if let Err(error) = folder.write_identify(FILE, &snapshot, clock::read().wall_ms) {
+            // The next look at it tries again.
+            self.saved_busy = !snapshot.busy;
             self.errors += 1;
             if self.errors.is_power_of_two() {
                 log::error!("session starts cannot be written to {}: {error}", folder.path().display());
@@ -93,28 +93,23 @@ impl Own {
 
     /// When to call [`Own::handle_deadline`].
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.machine.poll_timeout().into_iter().chain(self.refresh.due(&self.machine)).min()
+        self.machine.poll_timeout().into_iter().chain(self.refresh.due_for(&self.machine)).min()
     }
 
     /// Time has passed.
     pub fn handle_deadline(&mut self, now: Instant) {
         self.machine.handle_deadline(now);
-        if self.refresh.due(&self.machine).is_some_and(|at| at <= now) {
-            self.refresh.asked(now, &self.machine);
+        if self.refresh.due_for(&self.machine).is_some_and(|at| at <= now) {
+            self.refresh.asked(now, self.machine.stats().granted);
             self.asker.ask();
         }
     }
 
     /// Discord has said again how many session starts are left.
-    pub fn told(&mut self, now: Instant, told: &Result<GatewayBot, http::Error>) {
-        let asked_at = self.refresh.told(now, told.is_ok());
-        match told {
-            Ok(bot) => self.machine.refresh(now, asked_at, &limit_of(bot)),
-            Err(http::Error::Stopped) => {}
-            // Shards hear from Discord themselves what that means for them.
-            Err(http::Error::Fatal(why)) => {
-                log::warn!("session starts are counted without Discord from here on: {why}");
-            }
+    pub fn told(&mut self, now: Instant, limit: Option<SessionStartLimit>) {
+        let asked_at = self.refresh.told(now, limit.is_some());
+        if let Some(limit) = limit {
+            self.machine.refresh(now, asked_at, &limit);
         }
     }
 }

@@ -19,7 +19,8 @@ use super::super::home::{Message, Reactor};
 use super::super::key::{Key, Owner, next_generation};
 use super::{Wish, shard_of};
 use crate::base::Rng;
-use crate::queue::{Answer, Ask, Endpoint, Report, Whom};
+use crate::http::Asker;
+use crate::queue::{Answer, Ask, Endpoint, Refresh, Report, SessionStartLimit, ToldLimit, Whom};
 use crate::reactor::{Fill, Readiness, Resolver, Socket};
 
 /// The first pause after a failure. As many may ask again at a time as there are shards, so there is jitter in it.
@@ -40,7 +41,7 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What the requests say.
 #[derive(Clone, Debug)]
-pub struct ServiceOptions {
+pub struct RemoteOptions {
     /// Where the service is.
     pub endpoint: Endpoint,
     /// Shards of the bot.
@@ -51,13 +52,19 @@ pub struct ServiceOptions {
     pub token_hash: String,
 }
 
+/// What Discord said of session starts, and when it was asked.
+struct Told {
+    limit: SessionStartLimit,
+    asked_at: Instant,
+}
+
 enum Stage {
     /// The service is being found and reached.
     Dialing(Dial),
     /// The request is on its way, or waits there.
-    Waiting { socket: Socket, ask: Box<Ask>, sent: usize },
+    Waiting { socket: Socket, ask: Box<Ask>, sent: usize, since: Instant },
     /// The permit is here; what became of it is reported.
-    Reporting { socket: Socket, out: Vec<u8>, is_last: bool },
+    Reporting { socket: Socket, permit: u64, out: Vec<u8>, is_last: bool },
     /// Until the deadline.
     Pausing,
 }
@@ -71,8 +78,13 @@ struct Asking {
 }
 
 /// Asks for permits.
-pub struct Service {
-    options: ServiceOptions,
+pub struct Remote {
+    options: RemoteOptions,
+    told: Told,
+    refresh: Refresh,
+    asker: Asker,
+    /// Permits that were used here: after one, Discord has something new to say.
+    used: u64,
     resolver: Resolver,
     askings: Vec<Option<Asking>>,
     generation: u32,
@@ -83,11 +95,26 @@ pub struct Service {
     failures: u64,
 }
 
-impl Service {
-    /// A service that nobody was asked of yet.
-    pub fn new(options: ServiceOptions, resolver: Resolver, seed: u64) -> Service {
-        Service {
+impl Remote {
+    /// Asks the queue that `options` name. Discord said `limit` when it was asked at `asked_at`, and is asked again
+    /// through `asker`: the queue may have no token of its own to ask with.
+    pub fn new(
+        options: RemoteOptions,
+        limit: SessionStartLimit,
+        asked_at: Instant,
+        asker: Asker,
+        resolver: Resolver,
+        seed: u64,
+    ) -> Remote {
+        let mut refresh = Refresh::default();
+        refresh.asked(asked_at, 0);
+        refresh.told(asked_at, true);
+        Remote {
             options,
+            told: Told { limit, asked_at },
+            refresh,
+            asker,
+            used: 0,
             resolver,
             askings: Vec::new(),
             generation: 0,
@@ -130,6 +157,28 @@ impl Service {
     /// The next ticket that is let through.
     pub fn poll_permit(&mut self) -> Option<u64> {
         self.granted.pop_front()
+    }
+
+    /// When to call [`Remote::ask_discord`].
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.refresh.due(self.used, false)
+    }
+
+    /// Asks Discord how many session starts are left, if it is time.
+    pub fn ask_discord(&mut self, now: Instant) {
+        if self.poll_timeout().is_some_and(|at| at <= now) {
+            self.refresh.asked(now, self.used);
+            self.asker.ask();
+        }
+    }
+
+    /// Discord has said again how many session starts are left.
+    pub fn told(&mut self, now: Instant, limit: Option<SessionStartLimit>) {
+        let asked_at = self.refresh.told(now, limit.is_some());
+        if let Some(limit) = limit {
+            self.options.max_concurrency = limit.max_concurrency;
+            self.told = Told { limit, asked_at };
+        }
     }
 
     /// The resolver's answer for the dial with this token.
@@ -214,13 +263,15 @@ impl Service {
             Ok(Some(socket)) => {
                 // Silence of hours is normal here; a service that is gone must not look like it.
                 let _ = socket.keep_alive();
-                let ask =
-                    match Ask::with_feedback(&self.options.endpoint, &whom(&self.options, asking.ticket)) {
-                        Ok(ask) => Box::new(ask),
-                        // Every placeholder has a value here.
-                        Err(error) => return self.failed(reactor, index, &error.to_string()),
-                    };
-                asking.stage = Stage::Waiting { socket, ask, sent: 0 };
+                let ask = match Ask::with_feedback(
+                    &self.options.endpoint,
+                    &whom(&self.options, &self.told, asking.ticket, now),
+                ) {
+                    Ok(ask) => Box::new(ask),
+                    // Every placeholder has a value here.
+                    Err(error) => return self.failed(reactor, index, &error.to_string()),
+                };
+                asking.stage = Stage::Waiting { socket, ask, sent: 0, since: now };
                 reactor.timers.set(Key::timer(Owner::Asking, index), None);
                 self.go_on(reactor, index);
             }
@@ -232,13 +283,13 @@ impl Service {
     fn go_on(&mut self, reactor: &mut Reactor, index: usize) {
         let Some(Some(asking)) = self.askings.get_mut(index) else { return };
         match &mut asking.stage {
-            Stage::Waiting { socket, ask, sent } => match wait(socket, ask, sent) {
+            Stage::Waiting { socket, ask, sent, .. } => match wait(socket, ask, sent) {
                 Ok(Answer::Waiting) => {}
                 Ok(Answer::Permit) => self.permitted(reactor, index),
                 Ok(Answer::Refused(refusal)) => self.failed(reactor, index, &refusal.to_string()),
                 Err(error) => self.failed(reactor, index, &error.to_string()),
             },
-            Stage::Reporting { socket, out, is_last } => {
+            Stage::Reporting { socket, out, is_last, .. } => {
                 // The answers say nothing; their end says that the reports have arrived.
                 if !matches!(report(socket, out, *is_last), Ok(true)) {
                     self.remove(reactor, index);
@@ -254,9 +305,11 @@ impl Service {
             log::info!("the identify queue at {} answers again", self.options.endpoint);
         }
         self.granted.push_back(asking.ticket);
+        self.used += 1;
         match std::mem::replace(&mut asking.stage, Stage::Pausing) {
-            Stage::Waiting { socket, ask, .. } if ask.wants_feedback() => {
-                asking.stage = Stage::Reporting { socket, out: Vec::new(), is_last: false };
+            Stage::Waiting { socket, ask, .. } if ask.permit_number().is_some() => {
+                let permit = ask.permit_number().unwrap_or_default();
+                asking.stage = Stage::Reporting { socket, permit, out: Vec::new(), is_last: false };
                 let deadline = reactor.turn.now + REPORT_TIMEOUT;
                 reactor.timers.set(Key::timer(Owner::Asking, index), Some(deadline));
             }
@@ -266,11 +319,12 @@ impl Service {
 
     fn report(&mut self, reactor: &mut Reactor, index: usize, report: Report) {
         let Some(Some(asking)) = self.askings.get_mut(index) else { return };
-        let Stage::Reporting { out, is_last, .. } = &mut asking.stage else {
+        let Stage::Reporting { permit, out, is_last, .. } = &mut asking.stage else {
             // It waits, or was not even asked for: the place is given up by closing.
             return self.remove(reactor, index);
         };
-        if let Ok(request) = report.request(&self.options.endpoint, &whom(&self.options, asking.ticket)) {
+        let whom = whom(&self.options, &self.told, asking.ticket, reactor.turn.now);
+        if let Ok(request) = report.request(&self.options.endpoint, &whom, *permit) {
             out.extend_from_slice(&request);
         }
         *is_last |= report != Report::Identified;
@@ -281,6 +335,12 @@ impl Service {
         let now = reactor.turn.now;
         let waiting = self.by_ticket.len();
         let Some(Some(asking)) = self.askings.get_mut(index) else { return };
+        if let Stage::Waiting { since, .. } = asking.stage
+            && since + RETRY_MAX < now
+        {
+            // It was there for long: this is no failure like those before.
+            asking.backoff.reset();
+        }
         let pause = asking.backoff.next_wait();
         asking.stage = Stage::Pausing;
         reactor.timers.set(Key::timer(Owner::Asking, index), Some(now + pause));
@@ -304,12 +364,19 @@ impl Service {
     }
 }
 
-fn whom(options: &ServiceOptions, ticket: u64) -> Whom<'_> {
+fn whom<'a>(options: &'a RemoteOptions, told: &Told, ticket: u64, now: Instant) -> Whom<'a> {
+    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     Whom {
         shard_id: shard_of(ticket).into(),
         shard_count: options.shard_count.into(),
         max_concurrency: Some(options.max_concurrency),
         token_hash: Some(&options.token_hash),
+        limit: Some(ToldLimit {
+            total: told.limit.total,
+            remaining: told.limit.remaining,
+            reset_after_ms: ms(told.limit.reset_after),
+            age_ms: ms(now.saturating_duration_since(told.asked_at)),
+        }),
     }
 }
 
