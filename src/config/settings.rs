@@ -170,10 +170,10 @@ settings! {
         "Session starts of the day that are never used up: for what starts sessions outside this queue.");
     QUEUE_URL = Setting::new("QUEUE_URL", "queue_url", Unset("the queue of this process"),
         "an `http://` URL; `{token_hash}`, `{shard_id}`, `{shard_count}` and `{max_concurrency}` are filled in",
-        "The identify queue that all processes of the bot share: `rateway queue` or twilight's gateway-queue.");
-    STATE_DIR = Setting::new("STATE_DIR", "state_dir", Unset("systemd's STATE_DIRECTORY, else $XDG_STATE_HOME/rateway"),
+        "The identify queue that all processes of the bot share: `rateway queue` or twilight's gateway-queue. IDENTIFY_RESERVE and IDENTIFY_SLACK_MS are then that queue's.");
+    STATE_DIR = Setting::new("STATE_DIR", "state_dir", Unset("systemd's STATE_DIRECTORY, else $XDG_STATE_HOME/rateway, else ~/.local/state/rateway"),
         "a folder, or `none`",
-        "What outlives a restart: when the last session was started.");
+        "What outlives a restart: how many sessions were started today, and that one was just now.");
     STOP_TIMEOUT_MS = Setting::new("STOP_TIMEOUT_MS", "stop_timeout_ms", Value("5000"),
         "a whole number, 0 to 600000 (milliseconds)",
         "How long a stop may wait for confirms and closes. Below the 10 s after which container runtimes kill.");

@@ -85,8 +85,13 @@ impl<'a> Sources<'a> {
         };
         match parse(&found.text) {
             Ok(value) => {
+                // What stands behind the `?` of a URL may be a secret of whoever answers there.
+                let text = match found.text.split_once('?') {
+                    Some((url, _)) if url.contains("://") => format!("{url}?***"),
+                    _ => found.text.clone(),
+                };
                 let value_shown =
-                    if setting.secret { "***".to_owned() } else { found.text.escape_debug().to_string() };
+                    if setting.secret { "***".to_owned() } else { text.escape_debug().to_string() };
                 self.in_effect.push(InEffect {
                     name: setting.name,
                     value: value_shown,

@@ -347,6 +347,16 @@ fn a_missing_or_broken_file_is_a_problem_like_any_other() {
     assert!(text.contains("without a certificate"), "{text}");
 }
 
+#[test]
+fn what_follows_a_url_is_not_shown() {
+    let config = config(&[("QUEUE_URL", "http://queue:80/k/a?secret=hunter2")]).unwrap();
+    assert!(
+        config.in_effect.iter().any(|line| line.value == "http://queue:80/k/a?***"),
+        "{:?}",
+        config.in_effect
+    );
+}
+
 /// README.md's tables are those of `settings`; `RATEWAY_BLESS=1` writes them there.
 #[test]
 fn readme_has_the_tables_of_settings() {
