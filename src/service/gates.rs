@@ -108,6 +108,7 @@ pub struct Gates {
     tickets: BTreeMap<u64, (String, u32)>,
     granted: VecDeque<u64>,
     unsaved: BTreeSet<String>,
+    remembers: bool,
     forgotten: Vec<String>,
     /// New gates keep their distance until then: nobody knows what was granted before the start.
     not_before: Instant,
@@ -117,9 +118,17 @@ pub struct Gates {
 
 impl Gates {
     /// No gates but the service's own, with `machine`. `own_hash` is the key by which its bot is also known, where
-    /// Discord is asked for it; else clients tell what Discord said.
-    pub fn new(settings: Settings, machine: Machine, own_hash: Option<String>, now: Instant) -> Gates {
-        let not_before = now + Gates::options(&settings, None, None).spacing + settings.slack;
+    /// Discord is asked for it; else clients tell what Discord said. Where the service does not remember what it did
+    /// before (`remembers`), nothing is known of a new gate.
+    pub fn new(
+        settings: Settings,
+        machine: Machine,
+        own_hash: Option<String>,
+        remembers: bool,
+        now: Instant,
+    ) -> Gates {
+        let distance = Gates::options(&settings, None, None).spacing + settings.slack;
+        let not_before = if remembers { now } else { now + distance };
         let own =
             Gate { machine, is_set: own_hash.is_some(), saved_busy: false, asked_at: now, told_at: None };
         Gates {
@@ -128,7 +137,9 @@ impl Gates {
             own_hash,
             tickets: BTreeMap::new(),
             granted: VecDeque::new(),
-            unsaved: BTreeSet::new(),
+            // Whoever finds a file knows that the service remembers.
+            unsaved: BTreeSet::from([OWN.to_owned()]),
+            remembers,
             forgotten: Vec::new(),
             not_before,
             refused_gates: 0,
@@ -233,6 +244,10 @@ impl Gates {
     /// Takes over what Discord said of the service's own bot, and opens its gate.
     pub fn refresh(&mut self, now: Instant, asked_at: Instant, limit: &SessionStartLimit) {
         if let Some(own) = self.gates.get_mut(OWN) {
+            if own.machine.is_closed() && !self.remembers && limit.remaining < limit.total {
+                // Some session was started today, and nobody knows how long ago.
+                own.machine.keep_distance(now);
+            }
             own.machine.refresh(now, asked_at, limit);
             own.machine.set_closed(now, false);
         }
@@ -470,7 +485,7 @@ mod tests {
     fn gates(gates_max: usize, now: Instant) -> Gates {
         let settings =
             Settings { slack: Duration::ZERO, reserve: 0, requests_max: 10, gates_max, is_kept: false };
-        Gates::new(settings, Machine::new(Gates::options(&settings, None, None), now), None, now)
+        Gates::new(settings, Machine::new(Gates::options(&settings, None, None), now), None, true, now)
     }
 
     /// A gate that comes back when there are as many as may be takes the room of one that remembers nothing, and is not

@@ -115,7 +115,7 @@ pub fn run(config: QueueConfig) -> Result<(), Error> {
         is_kept: memory.keeps(),
     };
     let (machine, remembers) = own_machine(&config, &settings, &memory);
-    let gates = Gates::new(settings, machine, own_hash, clock::read().now);
+    let gates = Gates::new(settings, machine, own_hash, remembers, clock::read().now);
     let discord = match &config.token {
         None => None,
         Some(token) => {
@@ -212,7 +212,9 @@ fn own_machine(config: &QueueConfig, settings: &Settings, memory: &Memory) -> (M
         }
         None => {
             let mut machine = Machine::new(options, turn.now);
-            machine.keep_distance(turn.now);
+            if config.token.is_none() {
+                machine.keep_distance(turn.now);
+            }
             machine
         }
     };

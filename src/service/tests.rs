@@ -34,7 +34,13 @@ const SETTINGS: Settings = Settings {
 };
 
 fn gates(now: Instant) -> Gates {
-    Gates::new(SETTINGS, Machine::new(Gates::options(&SETTINGS, Some(2), None), now), Some("own".into()), now)
+    Gates::new(
+        SETTINGS,
+        Machine::new(Gates::options(&SETTINGS, Some(2), None), now),
+        Some("own".into()),
+        false,
+        now,
+    )
 }
 
 fn ask(key: Option<&str>, shard_id: u32, max_concurrency: u32) -> Ask {
@@ -94,7 +100,7 @@ fn gates_are_bounded_and_blank_ones_make_room() {
 fn where_gates_are_kept_the_one_that_was_asked_for_longest_ago_goes() {
     let t = start();
     let machine = Machine::new(Gates::options(&SETTINGS, None, None), t);
-    let mut gates = Gates::new(Settings { is_kept: true, ..SETTINGS }, machine, None, t);
+    let mut gates = Gates::new(Settings { is_kept: true, ..SETTINGS }, machine, None, false, t);
     let t = t + secs(6);
     for (ticket, key) in [(1, "b"), (2, "a"), (3, "c")] {
         let at = t + secs(ticket);
@@ -470,7 +476,7 @@ fn discord_opens_the_own_gate() {
     let t = start();
     let mut machine = Machine::new(Gates::options(&SETTINGS, None, None), t);
     machine.set_closed(t, true);
-    let mut gates = Gates::new(SETTINGS, machine, None, t);
+    let mut gates = Gates::new(SETTINGS, machine, None, true, t);
     gates.request(t, 1, &ask(None, 17, 1)).unwrap();
     assert!(granted(&mut gates).is_empty() && gates.poll_timeout().is_none());
     let limit = SessionStartLimit { total: 1000, remaining: 5, reset_after: secs(60), max_concurrency: 16 };

@@ -116,7 +116,7 @@ fn nobody_is_answered_while_discord_is_silent() {
 #[test]
 fn a_wrong_token_ends_at_the_start() {
     let sim = discord(|d| d.token = Some(Secret::new("another".to_owned())));
-    let mut process = begin(&[("DISCORD_TOKEN", TOKEN), ("DISCORD_API_URL", &sim.api_url())]);
+    let (mut process, _state) = begin(&[("DISCORD_TOKEN", TOKEN), ("DISCORD_API_URL", &sim.api_url())]);
     assert_eq!(process.wait(), 1, "exit status");
     let lines = process.lines();
     let last = lines.iter().rfind(|line| line.contains("ERROR")).expect("an error line");

@@ -116,8 +116,12 @@ fn pluralkits_variables() {
     );
     process.wait_line(&format!("shards ask on http://127.0.0.1:{port}"));
     process.wait_line(&format!("metrics on http://127.0.0.1:{admin}"));
-    let service =
-        Service { process, queue: format!("127.0.0.1:{port}"), admin: format!("127.0.0.1:{admin}") };
+    let service = Service {
+        process,
+        queue: format!("127.0.0.1:{port}"),
+        admin: format!("127.0.0.1:{admin}"),
+        state: None,
+    };
     for shard in 0..3 {
         service.ask(&format!("/?shard={shard}")).answer().assert_permit();
     }

@@ -8,6 +8,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::Value;
 
 use crate::prometheus::Metrics;
+use rateway::base::sha256_hex;
+use rateway::queue::Snapshot;
+use rateway::state::Folder;
+
 use crate::shard::Shard;
 use crate::support::{Gateway, PATIENCE, TOKEN, wait_for};
 
@@ -24,28 +28,38 @@ pub struct Service {
     pub queue: String,
     /// Where the operator asks.
     pub admin: String,
+    /// Goes last.
+    pub _state: Option<Scratch>,
 }
 
 /// Starts the program on free ports, and waits for nothing. The last one of several variables of a name counts.
-pub fn begin(variables: &[(&str, &str)]) -> Gateway {
+pub fn begin(variables: &[(&str, &str)]) -> (Gateway, Scratch) {
+    // A service that knows of nothing granted just before its start; one without any memory would begin with a pause.
+    let state = Scratch::new("usual");
+    let quiet = Snapshot { max_concurrency: 1, total: 1000, told: None, spent: Vec::new(), busy: false };
+    let folder = Folder::open(&state.0, "queue").expect("a folder");
+    for name in ["queue.json".to_owned(), format!("queue-{}.json", sha256_hex(TOKEN))] {
+        folder.write_identify(&name, &quiet, 0).expect("a write");
+    }
+    drop(folder);
     let usual = [
         ("HOST", "127.0.0.1"),
         ("PORT", "0"),
         ("ADMIN_PORT", "0"),
-        ("STATE_DIR", "none"),
+        ("STATE_DIR", state.path()),
         ("IDENTIFY_SLACK_MS", SLACK_MS),
         // The more is said the more there is to search for the token.
         ("LOG_LEVEL", "trace"),
     ];
     let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
     let variables: Vec<_> = usual.iter().chain(variables).map(owned).collect();
-    Gateway::start(&variables, &["queue"])
+    (Gateway::start(&variables, &["queue"]), state)
 }
 
 impl Service {
     /// Starts it and waits until both ports are told.
     pub fn start(variables: &[(&str, &str)]) -> Service {
-        let process = begin(variables);
+        let (process, state) = begin(variables);
         let told = |before: &str| {
             let line = process.wait_line(before);
             let rest = line.split(before).nth(1).expect("the line was found by these words");
@@ -53,7 +67,7 @@ impl Service {
             rest.split([' ', '"']).next().expect("an address").to_owned()
         };
         let (queue, admin) = (told("shards ask on http://"), told("metrics on http://"));
-        Service { process, queue, admin }
+        Service { process, queue, admin, _state: Some(state) }
     }
 
     /// Starts it for the bot of [`TOKEN`], with Discord at `api_url`.

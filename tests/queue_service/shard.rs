@@ -55,6 +55,8 @@ impl Answer {
 pub struct Shard {
     stream: BufReader<TcpStream>,
     asked_at: Instant,
+    /// The number of its last permit, where the service gave it one.
+    pub permit: Option<u64>,
 }
 
 impl Shard {
@@ -62,7 +64,7 @@ impl Shard {
         let stream = TcpStream::connect(address).expect("the service listens");
         // A Nagle delay would only make tests slower.
         stream.set_nodelay(true).expect("TCP");
-        Shard { stream: BufReader::new(stream), asked_at: Instant::now() }
+        Shard { stream: BufReader::new(stream), asked_at: Instant::now(), permit: None }
     }
 
     /// Sends bytes. What the service thinks of them is seen by reading.
@@ -117,7 +119,9 @@ impl Shard {
     /// Reads a permit; says when it was seen.
     pub fn permit(&mut self) -> Seen {
         let seen = self.see();
-        self.answer().assert_permit();
+        let answer = self.answer();
+        answer.assert_permit();
+        self.permit = answer.header("rateway-feedback").map(|number| number.parse().expect("a number"));
         seen
     }
 

@@ -16,10 +16,10 @@ fn a_port_is_for_one_service() {
     let port_of = |address: &str| address.rsplit(':').next().expect("a port").to_owned();
     let (queue, admin) = (port_of(&first.queue), port_of(&first.admin));
     for (variable, port, address) in [("PORT", &queue, &first.queue), ("ADMIN_PORT", &admin, &first.admin)] {
-        let line = last_error(&mut begin(&[(variable, port)]), 1);
+        let line = last_error(&mut begin(&[(variable, port)]).0, 1);
         assert!(line.contains("cannot listen on") && line.contains(address.as_str()), "{line}");
     }
-    let line = last_error(&mut begin(&[("HOST", "192.0.2.1")]), 1);
+    let line = last_error(&mut begin(&[("HOST", "192.0.2.1")]).0, 1);
     assert!(line.contains("cannot listen on 192.0.2.1:0"), "{line}");
     // The one that was there has noticed nothing.
     first.ask("/").answer().assert_permit();
@@ -43,7 +43,7 @@ fn every_mistake_at_once() {
         ("LOG_FORMAT", "xml"),
         ("DISCORD_TOKEN", "a\nb"),
     ];
-    let mut process = begin(&wrong);
+    let (mut process, _state) = begin(&wrong);
     assert_eq!(process.wait(), 2, "exit status");
     let text = process.lines().join("\n");
     for (name, value) in wrong {
@@ -97,7 +97,7 @@ fn from_a_file() {
     let address =
         |before: &str| process.wait_line(before).split(before).nth(1).expect("found by it").trim().to_owned();
     let (queue, admin) = (address("shards ask on http://"), address("metrics on http://"));
-    let service = Service { process, queue, admin };
+    let service = Service { process, queue, admin, _state: None };
     service.ask("/?shard=1").answer().assert_permit();
     assert_eq!(service.gate(OWN)["max_concurrency"], 2);
 }
