@@ -120,7 +120,7 @@ fn pluralkits_variables() {
         process,
         queue: format!("127.0.0.1:{port}"),
         admin: format!("127.0.0.1:{admin}"),
-        state: None,
+        _state: None,
     };
     for shard in 0..3 {
         service.ask(&format!("/?shard={shard}")).answer().assert_permit();
