@@ -137,6 +137,8 @@ fn pipelined() {
     ));
     assert_eq!(shard.head().header("content-length"), Some("45"));
     let answer = shard.answer();
+    // Not the body of the one before.
+    assert_eq!(answer.status_line, "HTTP/1.1 200 OK");
     assert!(answer.body.contains("\"success\":true"), "{answer:?}");
     for _ in 0..3 {
         shard.answer().assert_permit();

@@ -93,6 +93,20 @@ fn nothing_but_a_permit_is_ever_answered() {
     assert_eq!((&gate["granted"], &gate["abandoned"], &gate["waiting"]), (&1.into(), &1.into(), &0.into()));
 }
 
+/// Nonsense right behind a request: that one is answered, and nothing else.
+#[test]
+fn nonsense_behind_a_request() {
+    let service = Service::start(&[("CONCURRENCY", "10")]);
+    for (number, nonsense) in ["GET / HTTP/9.9\r\n\r\n", "\0", "hello\n\n"].iter().enumerate() {
+        let mut shard = service.connect();
+        shard.say(format!("GET /?shard={number} HTTP/1.1\r\n\r\n{nonsense}"));
+        shard.answer().assert_permit();
+        shard.assert_closed();
+    }
+    service.wait_ended("malformed", 3);
+    assert_eq!(service.count("answered_total"), 3);
+}
+
 /// Bytes without any order, and requests of which some bytes were changed.
 #[test]
 fn noise() {

@@ -16,20 +16,20 @@ def with_requests(address, seconds):
             answer = session.get(url, params={"shard": shard}, timeout=seconds)
             assert (answer.status_code, answer.text) == (200, PERMIT), answer.text
             assert answer.json() == {"message": "You're free to connect now! :)"}
+        answer = session.head(url, params={"shard": 5}, timeout=seconds)
+        assert (answer.status_code, answer.content) == (200, b""), answer.content
+        assert answer.headers["Content-Length"] == "45"
         answer = session.post(url, params={"shard": 3}, json={"a": "b"}, timeout=seconds)
         assert answer.text == PERMIT, answer.text
         # A generator is sent in chunks.
         answer = session.put(url, params={"shard": 4}, data=(b"x" * 1000 for _ in range(50)), timeout=seconds)
         assert answer.text == PERMIT, answer.text
-        answer = session.head(url, params={"shard": 5}, timeout=seconds)
-        assert (answer.status_code, answer.content) == (200, b""), answer.content
-        assert answer.headers["Content-Length"] == "45"
 
 
 def with_http_client(address, seconds):
     host, port = address.rsplit(":", 1)
     connection = http.client.HTTPConnection(host, int(port), timeout=seconds)
-    for shard, method in enumerate(["GET", "POST", "DELETE", "OPTIONS", "HEAD"]):
+    for shard, method in enumerate(["GET", "HEAD", "POST", "DELETE", "OPTIONS"]):
         body = "text" if method == "POST" else None
         connection.request(method, f"/?shard={shard}", body=body)
         answer = connection.getresponse()

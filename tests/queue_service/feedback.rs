@@ -2,7 +2,7 @@
 //! back.
 
 use crate::service::{OWN, Service};
-use crate::shard::{SPACING, SPACING_AND_SLACK, Seen, Shard};
+use crate::shard::{SPACING, SPACING_AND_SLACK, Seen, Shard, permits};
 
 const KEY: &str = "feedback";
 
@@ -39,9 +39,9 @@ fn the_spacing_counts_from_the_identify() {
     // Later than the report: the spacing counts from here, and without slack.
     std::thread::sleep(std::time::Duration::from_millis(100));
     let answered = tell(&mut first[1], "answered");
-    let seen = after_identified.permit();
-    seen.assert_after(identified, SPACING_AND_SLACK);
-    after_answered.permit().assert_after(answered, SPACING);
+    let [after_identified, after_answered] = permits([&mut after_identified, &mut after_answered]);
+    after_identified.assert_after(identified, SPACING_AND_SLACK);
+    after_answered.assert_after(answered, SPACING);
     let gate = service.gate(KEY);
     assert_eq!(
         (&gate["granted"], &gate["lapsed"], &gate["returned"]),

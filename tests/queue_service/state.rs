@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::service::{OWN, Scratch, Service, begin};
-use crate::shard::SPACING_AND_SLACK;
+use crate::shard::{SPACING_AND_SLACK, permits};
 
 /// Two permits before the restart, the second at another bot's gate, and one of each after it.
 fn restarted(label: &str, end: impl FnOnce(&mut Service)) {
@@ -23,8 +23,9 @@ fn restarted(label: &str, end: impl FnOnce(&mut Service)) {
     // The day goes on where it was, from the start.
     let remaining = [OWN, "other"].map(|gate| service.gate(gate)["remaining"].as_u64().expect("a number"));
     assert_eq!(remaining, [1999, 999]);
-    own.permit().assert_after(own_before, SPACING_AND_SLACK);
-    key.permit().assert_after(key_before, SPACING_AND_SLACK);
+    let [own, key] = permits([&mut own, &mut key]);
+    own.assert_after(own_before, SPACING_AND_SLACK);
+    key.assert_after(key_before, SPACING_AND_SLACK);
     let remaining = [OWN, "other"].map(|gate| service.gate(gate)["remaining"].as_u64().expect("a number"));
     assert_eq!(remaining, [1998, 998]);
     assert_eq!(service.process.count("queue"), 0, "a file was complained of: {:?}", service.process.lines());
