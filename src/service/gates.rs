@@ -282,6 +282,16 @@ impl Gates {
         self.unsaved.insert(key.to_owned());
     }
 
+    /// Whether a gate may go because its state is kept.
+    pub fn keeps(&self) -> bool {
+        self.settings.is_kept
+    }
+
+    /// From now on a gate goes only if it has nothing to remember.
+    pub fn keep_no_others(&mut self) {
+        self.settings.is_kept = false;
+    }
+
     /// A gate that was forgotten and had nothing to remember: what is kept of it can go.
     pub fn poll_forgotten(&mut self) -> Option<String> {
         self.forgotten.pop()

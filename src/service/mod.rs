@@ -106,7 +106,7 @@ pub fn run(config: QueueConfig) -> Result<(), Error> {
     }
 
     let own_hash = config.token.as_ref().map(|token| crate::base::sha256_hex(token.expose()));
-    let memory = Memory::new(folder(&config)?, own_hash.clone());
+    let memory = Memory::new(folder(&config)?, own_hash.clone(), clock::read().wall_ms);
     let settings = Settings {
         slack: config.identify_slack,
         reserve: config.identify_reserve,

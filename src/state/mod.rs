@@ -9,6 +9,7 @@ mod stamp;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 pub use identify::decode_identify;
 pub use stamp::Stamp;
@@ -88,6 +89,32 @@ impl Folder {
         Ok(checked(bytes))
     }
 
+    /// Removes the files whose names begin with `prefix` and that nobody has written for `age`, where the wall clock
+    /// says `now`; says how many stay.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn sweep(&self, prefix: &str, age: Duration, now: SystemTime) -> io::Result<usize> {
+        let mut left = 0;
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if !entry.file_name().to_str().is_some_and(|name| name.starts_with(prefix)) {
+                continue;
+            }
+            let written = entry.metadata().and_then(|metadata| metadata.modified());
+            let is_old = written.is_ok_and(|at| now.duration_since(at).is_ok_and(|since| since > age));
+            if !is_old || fs::remove_file(entry.path()).is_err() {
+                left += 1;
+            }
+        }
+        Ok(left)
+    }
+
+    /// Whether there is a file `name`.
+    pub fn has(&self, name: &str) -> bool {
+        self.path.join(name).exists()
+    }
+
     /// Removes the file `name`. Where that fails it stays, and says what was true once.
     pub fn remove(&self, name: &str) {
         let _ = fs::remove_file(self.path.join(name));
@@ -164,6 +191,24 @@ mod tests {
         assert!(Folder::open(&scratch.0, "other").is_ok());
         drop(folder);
         assert!(Folder::open(&scratch.0, "test").is_ok());
+    }
+
+    #[test]
+    fn old_files_are_swept_and_others_stay() {
+        let scratch = Scratch::new("sweep");
+        let folder = Folder::open(&scratch.0, "test").expect("a folder");
+        for name in ["queue-a.json", "queue-b.json", "other"] {
+            folder.replace(name, b"x").expect("a write");
+        }
+        let written = fs::metadata(scratch.0.join("other")).and_then(|data| data.modified()).expect("a time");
+        let age = Duration::from_secs(100);
+        assert_eq!(folder.sweep("queue-", age, written + age / 2).expect("a list"), 2);
+        assert!(folder.has("queue-a.json"));
+        assert_eq!(folder.sweep("queue-", age, written + age * 2).expect("a list"), 0);
+        assert!(!folder.has("queue-a.json") && folder.has("other"));
+        folder.remove("other");
+        folder.remove("other");
+        assert!(!folder.has("other"));
     }
 
     #[test]
