@@ -4,6 +4,7 @@
 //! never as something else. Writing replaces a file by renaming, so a reader and a crash see the old one or the new.
 
 mod identify;
+pub mod sessions;
 mod stamp;
 
 use std::fs::{self, File};
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 pub use identify::decode_identify;
+pub use sessions::{Kept, Sessions};
 pub use stamp::Stamp;
 
 /// The longest file read: a day's permits take 4 KiB.
