@@ -28,6 +28,8 @@ pub struct Session {
     confirmed: Option<u64>,
     // What `received` was before the last event, if that one skipped numbers.
     jumped_from: Option<u64>,
+    // Taken over from another process, and not resumed yet.
+    inherited: bool,
 }
 
 impl Session {
@@ -43,12 +45,29 @@ impl Session {
             received: seq,
             confirmed: None,
             jumped_from: None,
+            inherited: false,
         }
     }
 
     /// A session of an earlier process, which confirmed everything up to `seq`.
     pub fn restore(id: Secret, resume_url: Option<String>, shard_count: u32, seq: u64) -> Session {
         Session { confirmed: Some(seq), ..Session::new(id, resume_url, shard_count, seq) }
+    }
+
+    /// As [`Session::restore`], where nobody knows what that process has published beyond `seq`: what Discord replays
+    /// may have been published before.
+    pub fn inherit(id: Secret, resume_url: Option<String>, shard_count: u32, seq: u64) -> Session {
+        Session { inherited: true, ..Session::restore(id, resume_url, shard_count, seq) }
+    }
+
+    /// Whether an event that arrives now may have been published by an earlier process.
+    pub fn is_inherited(&self) -> bool {
+        self.inherited
+    }
+
+    /// The replay is over: what comes now is new.
+    pub(super) fn resumed(&mut self) {
+        self.inherited = false;
     }
 
     /// Its id: with the token enough to take it over.

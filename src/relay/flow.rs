@@ -149,7 +149,7 @@ pub fn accept<'a>(
         timestamp_s: wall_ms / 1000,
         shard_id,
         seq,
-        repeat: false,
+        repeat: dispatch.repeat,
         persistent: framing.persistent,
         body,
     };

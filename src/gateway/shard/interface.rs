@@ -258,6 +258,8 @@ pub struct Dispatch {
     /// Whether it was routed before: a replay after RESUME of what the outbox still holds or the broker has, or a
     /// duplicate.
     pub seen: bool,
+    /// Whether an earlier process may have published it.
+    pub repeat: bool,
 }
 
 /// Whether an event means something to the shard.

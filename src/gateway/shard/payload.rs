@@ -136,7 +136,10 @@ impl Shard {
                 self.stats.seq_jumps += 1;
             }
         }
-        let session_hash = session.hash();
+        if kind == DispatchKind::Resumed && self.state == State::Resuming {
+            session.resumed();
+        }
+        let (session_hash, repeat) = (session.hash(), session.is_inherited());
         self.stats.dispatches += 1;
         self.stats.dispatches_seen += u64::from(seen);
         if self.state == State::Resuming {
@@ -147,7 +150,7 @@ impl Shard {
                 self.set(Timer::Ready, Some(now + self.options.timeouts.resumed));
             }
         }
-        Ok(Route::Dispatch(Dispatch { seq: envelope.seq, session_hash, kind, seen }))
+        Ok(Route::Dispatch(Dispatch { seq: envelope.seq, session_hash, kind, seen, repeat }))
     }
 
     fn ready(&mut self, now: Instant, envelope: &Envelope, payload: &[u8]) -> Result<Route, Error> {
@@ -183,7 +186,13 @@ impl Shard {
         if matches!(self.state, State::Identifying | State::Resuming) {
             self.activate(now);
         }
-        Ok(Route::Dispatch(Dispatch { seq: envelope.seq, session_hash, kind: DispatchKind::Ready, seen }))
+        Ok(Route::Dispatch(Dispatch {
+            seq: envelope.seq,
+            session_hash,
+            kind: DispatchKind::Ready,
+            seen,
+            repeat: false,
+        }))
     }
 
     fn activate(&mut self, now: Instant) {

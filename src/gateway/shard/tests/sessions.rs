@@ -44,7 +44,8 @@ fn the_road_to_active() {
             seq: Some(1),
             session_hash: hash,
             kind: DispatchKind::Ready,
-            seen: false
+            seen: false,
+            repeat: false
         }))
     );
     assert_eq!(
@@ -53,7 +54,7 @@ fn the_road_to_active() {
     );
     assert_eq!(
         rig.event(2),
-        Dispatch { seq: Some(2), session_hash: hash, kind: DispatchKind::Other, seen: false }
+        Dispatch { seq: Some(2), session_hash: hash, kind: DispatchKind::Other, seen: false, repeat: false }
     );
     assert_eq!(rig.shard.session().unwrap().resume_url(), Some(RESUME));
     assert_eq!((rig.shard.stats().identifies, rig.shard.stats().readies), (1, 1));
