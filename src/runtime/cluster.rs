@@ -14,6 +14,7 @@ use crate::amqp::{self, Client, Delivery};
 use crate::base::Buf;
 use crate::reactor::{Fill, Socket};
 use crate::relay::Outbox;
+use crate::state::Sessions;
 use crate::stream::tls::TlsSession;
 
 use super::backoff::Backoff;
@@ -79,6 +80,8 @@ pub struct Cluster {
     pub slots: Range<usize>,
     /// What is published and not confirmed.
     pub outbox: Outbox,
+    /// What outlives the process of its shards' sessions.
+    pub sessions: Option<Sessions>,
     /// The link.
     pub link: Link,
     /// Counts the connections.
@@ -136,6 +139,7 @@ impl Cluster {
             shards,
             slots,
             outbox: Outbox::new(outbox_bytes_max),
+            sessions: None,
             link: Link::Down { retry_at: now },
             generation: 0,
             publish_ready: false,

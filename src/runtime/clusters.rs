@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::amqp::{self, Client, Event};
+use crate::gateway::Session;
 use crate::gateway::shard::{Input, Shard};
 use crate::relay::gap::Gap;
 use crate::relay::topology::exchange;
@@ -142,6 +143,7 @@ impl Home {
                     cluster
                         .outbox
                         .confirm(delivery_tag, multiple, |progress| note_progress(shards, progress));
+                    self.unkept = true;
                 }
                 Event::Nack { .. } => {
                     // The broker could not take a message. Only a new life of the channel keeps the order: all
@@ -234,11 +236,17 @@ impl Home {
         }
         for slot in self.clusters[index].slots.clone() {
             // Their order counts from here: a broker that came late must not make them all connect at once.
-            let start_at = reactor.turn.now + self.shared.start_delay(self.shards[slot].shard_id);
             let (options, seed) = (self.shared.shard_options.clone(), self.rng.next_u64());
             let shard_id = self.shards[slot].shard_id;
+            let session = self.shards[slot]
+                .inherited
+                .take()
+                .map(|kept| Session::inherit(kept.id, kept.resume_url, kept.shard_count, kept.seq));
+            // Resuming needs no permit, so nobody's turn is waited for.
+            let delay = if session.is_some() { Duration::ZERO } else { self.shared.start_delay(shard_id) };
+            let start_at = reactor.turn.now + delay;
             if let Some(task) = &mut self.shards[slot].task {
-                task.shard = Shard::new(options, shard_id, seed, start_at, None);
+                task.shard = Shard::new(options, shard_id, seed, start_at, session);
             }
             let deadline = self.shards[slot].task.as_ref().and_then(|task| task.shard.poll_timeout());
             reactor.timers.set(Key::timer(Owner::Shard, slot), deadline);
@@ -274,5 +282,7 @@ impl Home {
 pub(super) fn note_progress(shards: &mut [ShardSlot], progress: Progress) {
     if let Some(slot) = shards.get_mut(progress.shard as usize) {
         slot.confirmed = Some((progress.session, progress.seq));
+        slot.confirmed_up_to = slot.confirmed;
+        slot.unkept = true;
     }
 }

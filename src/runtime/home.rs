@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::base::{Buf, Rng};
 use crate::gateway::shard::{Input, Shard, State};
@@ -58,6 +58,7 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 const TIMER_STATUS: usize = 0;
 pub(super) const TIMER_PERMITS: usize = 1;
 const TIMER_STOP: usize = 2;
+pub(super) const TIMER_KEEPING: usize = 3;
 
 /// Who finds addresses.
 #[derive(Clone)]
@@ -87,6 +88,11 @@ pub struct Home {
     pub(super) stopping: Option<bool>,
     gave_up: bool,
     reported: u64,
+    /// When sessions may be written again, and how often that has failed.
+    pub(super) keep_at: Instant,
+    pub(super) keep_errors: u64,
+    /// Something may have to be kept: looked at where confirms come in and tasks come back.
+    pub(super) unkept: bool,
     pub(super) rng: Rng,
 }
 
@@ -135,6 +141,9 @@ impl Home {
             stopping: None,
             gave_up: false,
             reported: 0,
+            keep_at: turn.now,
+            keep_errors: 0,
+            unkept: false,
             rng,
         }
     }
@@ -167,6 +176,7 @@ impl Home {
             }
             self.arm_cluster(reactor, index);
         }
+        self.recall_sessions(reactor.turn);
         reactor.timers.set(Key::timer(Owner::Thread, TIMER_STATUS), Some(now + STATUS_INTERVAL));
     }
 
@@ -372,6 +382,8 @@ impl reactor::Home for Home {
                     }
                     self.grant(reactor);
                 }
+                // `flush` keeps.
+                TIMER_KEEPING => {}
                 _ => {
                     let unconfirmed: u64 =
                         self.clusters.iter().map(|cluster| cluster.outbox.unconfirmed()).sum();
@@ -444,8 +456,15 @@ impl reactor::Home for Home {
         }
         self.dirty_clusters.append(&mut dirty);
         if self.stopping.is_some() && self.is_stopped() {
+            match self.stopping {
+                Some(true) => self.forget_sessions(),
+                _ => self.keep_sessions(reactor, true),
+            }
             self.say_goodbye();
             return false;
+        }
+        if self.unkept {
+            self.keep_sessions(reactor, false);
         }
         true
     }

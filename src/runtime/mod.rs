@@ -8,6 +8,7 @@ mod cluster;
 mod clusters;
 mod dial;
 mod home;
+mod keeping;
 mod key;
 mod permits;
 mod queries;
@@ -43,6 +44,7 @@ use crate::state::{Folder, OpenError};
 use crate::stream::{self, transport};
 
 use home::{Home, Message, Resolvers};
+use keeping::State;
 use permits::{Own, Permits, Remote, RemoteOptions};
 use shared::{ClusterPlan, Shared};
 
@@ -159,8 +161,9 @@ pub fn run(config: Config, flags: Flags) -> Result<(), Error> {
     }
     let reactors = Mesh::with_threads(config.threads).map_err(|error| Error::Io("epoll", error))?;
     let mesh = reactors[0].mesh().clone();
-    let shared = Arc::new(shared(&config, &plan, &bot, mesh.clone())?);
-    let mut permits = Some(permits(&config, &plan, &bot, asked_at, seed, &stop, &mesh)?);
+    let state = state_folder(&config).map(Arc::new);
+    let mut permits = Some(permits(&config, &plan, &bot, asked_at, seed, &stop, &mesh, state.clone())?);
+    let shared = Arc::new(shared(&config, &plan, &bot, mesh.clone(), state)?);
     // One for Discord and one for brokers: a dead name server of the one must not keep the other waiting.
     let resolver = || Resolver::start().map_err(|error| Error::Io("resolver threads", error));
     let resolvers = Resolvers { discord: resolver()?, brokers: resolver()? };
@@ -200,6 +203,7 @@ pub fn run(config: Config, flags: Flags) -> Result<(), Error> {
 }
 
 /// The queue that lets shards identify: the process' own, or the one of QUEUE_URL.
+#[allow(clippy::too_many_arguments)] // Called once, with what `run` has found out.
 fn permits(
     config: &Config,
     plan: &Plan,
@@ -208,6 +212,7 @@ fn permits(
     seed: u64,
     stop: &Arc<AtomicBool>,
     mesh: &Arc<Mesh<ShardTask, Message>>,
+    state: State,
 ) -> Result<Permits, Error> {
     let limit = permits::limit_of(bot);
     let replies = mesh.clone();
@@ -242,7 +247,7 @@ fn permits(
         requests_max: plan.shards_here() as usize,
         ..queue::Options::new(limit.max_concurrency, limit.total, limit.remaining, limit.reset_after)
     };
-    Ok(Permits::Own(Box::new(Own::new(options, state_folder(config), &limit, asked_at, asker))))
+    Ok(Permits::Own(Box::new(Own::new(options, state, &limit, asked_at, asker))))
 }
 
 /// What REST needs to know.
@@ -278,6 +283,7 @@ fn shared(
     plan: &Plan,
     bot: &GatewayBot,
     mesh: Arc<Mesh<ShardTask, Message>>,
+    state: State,
 ) -> Result<Shared, Error> {
     let pem = |file: &Option<crate::config::CaFile>| file.as_ref().map(|file| file.pem.clone());
     let tls = |pem: Option<Vec<u8>>| {
@@ -289,6 +295,7 @@ fn shared(
         query.push_str("&compress=");
         query.push_str(value);
     }
+    let identity = keeping::identity(config.token.expose(), config.intents, &query);
     let shard_options = Arc::new(shard::Options {
         large_threshold: Some(config.large_threshold as u8),
         presence: config.presence.clone(),
@@ -329,6 +336,8 @@ fn shared(
         shard_options,
         task_options,
         cache,
+        state,
+        identity,
         ready_secrets: config.ready_secrets,
         persistent: config.persistent_events,
         outbox_memory_bytes: config.outbox_memory_bytes,

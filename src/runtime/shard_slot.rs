@@ -5,9 +5,11 @@ use std::io::IoSlice;
 use std::time::Instant;
 
 use crate::base::Buf;
+use crate::gateway::Session;
 use crate::gateway::shard::{Cause, Input, State};
 use crate::reactor::{Fill, Socket};
 use crate::relay::{ShardTask, TaskInput};
+use crate::state::Kept;
 use crate::stream::transport::Endpoint;
 
 use super::dial::Dial;
@@ -58,6 +60,14 @@ pub struct ShardSlot {
     pub wants_bytes: bool,
     /// The last event of it that went into the outbox: session hash and seq.
     pub published: Option<(u64, u64)>,
+    /// The session as it was when the task was last at home, without how far it is confirmed, and its hash.
+    pub session: Option<(u64, Kept)>,
+    /// How far its events are confirmed: session hash and seq.
+    pub confirmed_up_to: Option<(u64, u64)>,
+    /// Whether what outlives the process has to be written.
+    pub unkept: bool,
+    /// The session that an earlier process left, until the shard is started.
+    pub inherited: Option<Kept>,
     /// How often its task panicked.
     pub panics: u32,
     /// Whether it waits for outbox memory.
@@ -73,6 +83,31 @@ pub struct ShardSlot {
 }
 
 impl ShardSlot {
+    /// Remembers the shard's session as it is now, for whoever keeps it.
+    pub fn note_session(&mut self, session: Option<&Session>) {
+        if session.map(Session::hash) == self.session.as_ref().map(|(hash, _)| *hash) {
+            return;
+        }
+        self.session = session.map(|session| {
+            let kept = Kept {
+                id: session.id().clone(),
+                resume_url: session.resume_url().map(str::to_owned),
+                shard_count: session.shard_count(),
+                seq: session.resume_seq(),
+            };
+            (session.hash(), kept)
+        });
+        self.unkept = true;
+    }
+
+    /// The session as a later process may resume it: from what the broker has. `None` while nothing of it is confirmed,
+    /// as READY would be lost.
+    pub fn kept(&self) -> Option<Kept> {
+        let (hash, kept) = self.session.as_ref()?;
+        let seq = self.confirmed_up_to.filter(|(session, _)| session == hash).map(|(_, seq)| seq)?;
+        Some(Kept { seq, ..kept.clone() })
+    }
+
     /// A slot with its task at home.
     pub fn new(shard_id: u32, cluster: usize, task: Box<ShardTask>) -> ShardSlot {
         let state = task.shard.state();
@@ -90,6 +125,10 @@ impl ShardSlot {
             state,
             wants_bytes: false,
             published: None,
+            session: None,
+            confirmed_up_to: None,
+            unkept: false,
+            inherited: None,
             panics: 0,
             deferred: false,
             reserved_bytes: 0,

@@ -87,6 +87,8 @@ impl Home {
                 self.windows.push(window);
             }
         }
+        slot.note_session(task.shard.session());
+        self.unkept |= slot.unkept;
         slot.state = task.shard.state();
         slot.wants_bytes = task.wants_bytes();
         slot.stats = task.stats;

@@ -12,6 +12,8 @@ use crate::cache::Cache;
 use crate::gateway::shard;
 use crate::relay::task::TaskOptions;
 
+use super::keeping::State;
+
 /// One cluster as planned: its number and its shards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterPlan {
@@ -43,6 +45,10 @@ pub struct Shared {
     pub task_options: Arc<TaskOptions>,
     /// What is remembered of Discord, if anything.
     pub cache: Option<Arc<Cache>>,
+    /// What outlives the process, if anything, and what its files have to be of.
+    pub state: State,
+    /// See [`super::keeping::identity`].
+    pub identity: [u8; 32],
     /// READY keeps its secrets.
     pub ready_secrets: bool,
     /// Events outlive a broker restart in durable queues.

@@ -13,6 +13,7 @@ mod commands;
 mod events;
 mod queries;
 mod refusals;
+mod restarts;
 mod shared_queue;
 mod stops;
 mod tls;

@@ -1,5 +1,6 @@
 //! The identify queue of this process: the machine, what of it outlives the process, and Discord's word.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Wish, shard_of};
@@ -14,7 +15,7 @@ const FILE: &str = "identify.json";
 /// The process' own queue.
 pub struct Own {
     machine: Machine,
-    folder: Option<Folder>,
+    folder: Option<Arc<Folder>>,
     saved_busy: bool,
     errors: u64,
     refresh: Refresh,
@@ -26,7 +27,7 @@ impl Own {
     /// `options` say the rest.
     pub fn new(
         options: Options,
-        folder: Option<Folder>,
+        folder: Option<Arc<Folder>>,
         limit: &SessionStartLimit,
         asked_at: Instant,
         asker: Asker,

@@ -1,0 +1,137 @@
+//! What a thread keeps for the next process: the sessions of its shards.
+//!
+//! Written together, at most every few milliseconds, so that it costs no system call per event. A process that is
+//! killed loses at most that much of what was confirmed; Discord then sends it again, and it is published as a repeat.
+
+use std::time::Duration;
+
+use super::home::{Home, Reactor, TIMER_KEEPING};
+use super::key::{Key, Owner};
+use crate::reactor::Turn;
+use crate::relay::gap::Gap;
+use crate::state::{Folder, Kept, Sessions, Stamp};
+
+/// How often sessions are written while events flow.
+const KEEP_INTERVAL: Duration = Duration::from_millis(5);
+
+/// How old a session may be to be tried. Discord keeps one for some minutes; trying one that is gone costs a connection,
+/// not trying one that is there costs a session start and every event since.
+const SESSION_AGE_MAX: Duration = Duration::from_secs(3600);
+
+impl Home {
+    /// Opens what an earlier process left for the clusters of this thread.
+    pub(super) fn recall_sessions(&mut self, turn: Turn) {
+        let Some(folder) = self.shared.state.clone() else { return };
+        for index in 0..self.clusters.len() {
+            let number = self.clusters[index].number;
+            let opened = Sessions::open(
+                &folder,
+                &format!("sessions-{number}"),
+                self.clusters[index].shards.clone(),
+                self.shared.identity,
+                turn.wall_ms,
+            );
+            match opened {
+                Ok((sessions, found)) => {
+                    self.clusters[index].sessions = Some(sessions);
+                    for (slot, found) in self.clusters[index].slots.clone().zip(found) {
+                        if let Some((kept, age)) = found {
+                            self.recall_session(turn, slot, kept, age);
+                        }
+                    }
+                }
+                Err(error) => log::warn!(
+                    cluster = number;
+                    "sessions are not kept over a restart: STATE_DIR {}: {error}", folder.path().display()
+                ),
+            }
+        }
+        for cluster in &self.clusters {
+            let count =
+                self.shards[cluster.slots.clone()].iter().filter(|slot| slot.inherited.is_some()).count();
+            if count > 0 {
+                log::info!(cluster = cluster.number; "{count} sessions of an earlier process are resumed");
+            }
+        }
+    }
+
+    fn recall_session(&mut self, turn: Turn, index: usize, kept: Kept, age: Duration) {
+        let slot = &mut self.shards[index];
+        let shard = slot.shard_id;
+        let why = if age > SESSION_AGE_MAX {
+            return log::debug!(shard; "a session of long ago is left alone");
+        } else if kept.shard_count != self.shared.shard_count {
+            "the bot has another number of shards now"
+        } else if self.shared.cache.is_some() {
+            // Discord does not tell again what the cache has forgotten with the process.
+            "the cache begins anew"
+        } else {
+            slot.inherited = Some(kept);
+            return;
+        };
+        log::info!(shard; "the session of an earlier process is not resumed: {why}");
+        let gap = Gap {
+            session_hash: crate::gateway::session::session_hash(kept.id.expose()),
+            last_seq: kept.seq,
+            from_ms: turn.wall_ms.saturating_sub(age.as_millis() as u64),
+            reason: format!("restarted, and {why}"),
+        };
+        if let Some(task) = &mut slot.task {
+            task.put_gap(Some(gap));
+        }
+    }
+
+    /// Writes what has changed, if that is some time ago; `at_once` at the end.
+    pub(super) fn keep_sessions(&mut self, reactor: &mut Reactor, at_once: bool) {
+        let now = reactor.turn.now;
+        if self.shared.state.is_none() {
+            return;
+        }
+        if !at_once && now < self.keep_at {
+            reactor.timers.set(Key::timer(Owner::Thread, TIMER_KEEPING), Some(self.keep_at));
+            return;
+        }
+        self.keep_at = now + KEEP_INTERVAL;
+        self.unkept = false;
+        let mut stamp = None;
+        for cluster in &mut self.clusters {
+            let Some(sessions) = &mut cluster.sessions else { continue };
+            for slot in &mut self.shards[cluster.slots.clone()] {
+                if std::mem::take(&mut slot.unkept) {
+                    let stamp = stamp.get_or_insert_with(|| Stamp::read(reactor.turn.wall_ms));
+                    sessions.set(slot.shard_id, slot.kept().as_ref(), stamp);
+                }
+            }
+            if let Err(error) = sessions.write() {
+                self.keep_errors += 1;
+                if self.keep_errors.is_power_of_two() {
+                    log::error!(cluster = cluster.number; "sessions cannot be written: {error}");
+                }
+            }
+        }
+    }
+
+    /// Forgets all sessions of this thread: they were ended.
+    pub(super) fn forget_sessions(&mut self) {
+        for cluster in &mut self.clusters {
+            let Some(sessions) = &mut cluster.sessions else { continue };
+            for shard in cluster.shards.clone() {
+                sessions.set(shard, None, &Stamp::default());
+            }
+            // What stays is refused by Discord, which costs a connection each.
+            let _ = sessions.write();
+        }
+    }
+}
+
+/// What tells one bot's sessions from another's, and those that cannot be taken up with other settings.
+pub fn identity(token: &str, intents: u64, query: &str) -> [u8; 32] {
+    let text = crate::base::sha256_hex(&format!("{}|{intents}|{query}", crate::base::sha256_hex(token)));
+    let mut out = [0; 32];
+    // Half of the digits are as good as all of them, and already text.
+    out.copy_from_slice(&text.as_bytes()[..32]);
+    out
+}
+
+/// The folder, if it is there.
+pub type State = Option<std::sync::Arc<Folder>>;

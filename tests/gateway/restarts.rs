@@ -1,0 +1,87 @@
+//! What outlives the process: sessions are resumed by the next one, and what the broker had not confirmed comes again.
+
+use std::path::PathBuf;
+
+use crate::support::{Setup, Stage, let_pass, wait_until};
+
+/// A folder that is gone at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(label: &str) -> Scratch {
+        let path = std::env::temp_dir().join(format!("rateway-restart-{label}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        Scratch(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn setup(label: &'static str, scratch: &Scratch) -> Setup {
+    Setup::new(label, 6, 3).env("STATE_DIR", &scratch.0.display().to_string()).env("CACHE_ENABLED", "false")
+}
+
+/// Fails when a session was lost or a session start spent since the first start of all six shards.
+fn assert_resumed(stage: &Stage) {
+    let ledger = stage.sim.ledger();
+    assert_eq!(ledger.identifies.len(), 6, "a session start was wasted");
+    assert!(ledger.sessions.values().all(|session| session.end.is_none()), "a session was lost");
+}
+
+#[test]
+fn a_stop_and_a_start_cost_nothing() {
+    let scratch = Scratch::new("stop");
+    let mut stage = setup("restart", &scratch).start();
+    stage.set_rate(3000.0);
+    for _ in 0..3 {
+        let sent = stage.sim.ledger().dispatches;
+        stage.wait_dispatches(sent + 2000);
+        assert_eq!(stage.gateway.stop(), 0);
+        stage.restart();
+        stage.gateway.wait_line("3 sessions of an earlier process are resumed");
+        stage.wait_up();
+    }
+    assert_resumed(&stage);
+    stage.judge();
+}
+
+#[test]
+fn kills_cost_nothing_but_repeats() {
+    let scratch = Scratch::new("kill");
+    let mut stage = setup("kill", &scratch).start();
+    stage.set_rate(3000.0);
+    let rounds = std::env::var("RATEWAY_KILLS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(8);
+    for round in 0..rounds {
+        let sent = stage.sim.ledger().dispatches;
+        // Not always after the same number of events, and not always when all is calm.
+        stage.wait_dispatches(sent + 300 + 517 * (round % 5));
+        stage.gateway.signal(libc::SIGKILL);
+        stage.restart();
+        if round % 3 != 2 {
+            stage.wait_up();
+        }
+    }
+    stage.wait_up();
+    assert_resumed(&stage);
+    let repeats = stage.judge();
+    println!("{rounds} kills, {repeats} events came again");
+}
+
+#[test]
+fn other_settings_and_ended_sessions_begin_anew() {
+    let scratch = Scratch::new("anew");
+    let mut stage = setup("anew", &scratch).arg("--end-sessions").start();
+    stage.settle();
+    assert_eq!(stage.gateway.stop(), 0);
+    stage.restart();
+    wait_until("all identify again", || stage.sim.ledger().identifies.len() == 12);
+    stage.wait_up();
+    let_pass(0.2);
+    assert_eq!(stage.gateway.count("sessions of an earlier process"), 0);
+    // What was ended on purpose is no gap.
+    assert_eq!(stage.worker.find(|message| message.key == "RATEWAY_GAP").len(), 0);
+}
