@@ -197,6 +197,11 @@ impl Directory {
         }
     }
 
+    /// What its hash is made with.
+    pub fn seed(&self) -> [u64; 2] {
+        self.seed
+    }
+
     /// How full it is.
     pub fn usage(&self) -> Usage {
         Usage {

@@ -20,8 +20,9 @@ pub struct Pages {
 }
 
 impl Pages {
-    pub(super) fn new(region: Arc<Region>, mark: u64) -> Pages {
-        Pages { region, mark, owned: 0 }
+    /// The owner with that mark, which has `owned` pages. One for each mark.
+    pub(super) fn new(region: Arc<Region>, mark: u64, owned: u32) -> Pages {
+        Pages { region, mark, owned }
     }
 
     /// Takes a page, to be reached as `kind`. Its bytes are whatever the last owner left.
