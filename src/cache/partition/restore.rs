@@ -401,22 +401,28 @@ impl<'a> Check<'a> {
 impl Partition {
     /// Calls `each` for what the directory has of this partition.
     pub fn each_listed(&self, mut each: impl FnMut(u8, u64)) {
-        let mut rows = |from: u8, to: u8, list: &mut dyn FnMut(Key, &[u8]) -> Option<(u8, u64)>| {
+        let mut rows = |from: u8, to: u8, id_of: fn(Key, &[u8]) -> Option<u64>| {
             let (from, to) = (keys::key(from, 0, 0), keys::key(to, u64::MAX, u64::MAX));
             for (key, value) in self.tree.range(from, to) {
                 // A value in pieces is an object's, and that is all that is asked of it.
-                let value = value.as_slice().unwrap_or(&[0; 64]);
-                if let Some((row, id)) = list(key, value) {
-                    each(row, id);
+                if let Some(id) = id_of(key, value.as_slice().unwrap_or(&[0; 64])) {
+                    // Private channels are listed among the others.
+                    each(if key.kind == keys::PRIVATE { keys::CHANNEL_AT } else { key.kind }, id);
                 }
             }
         };
-        rows(keys::CHANNEL_AT, keys::PRIVATE, &mut |key, _| Some((keys::CHANNEL_AT, key.b)));
-        rows(keys::ROLE + AT, keys::INTEGRATION + AT, &mut |key, _| Some((key.kind, key.b)));
-        rows(keys::VOICE_IN, keys::VOICE_IN, &mut |key, _| Some((key.kind, key.a)));
-        rows(keys::USER, keys::USER, &mut |key, value| {
-            (value.len() > head_len(keys::USER, value)).then_some((key.kind, key.b))
+        rows(keys::CHANNEL_AT, keys::PRIVATE, |key, _| Some(key.b));
+        rows(keys::ROLE + AT, keys::INTEGRATION + AT, |key, _| Some(key.b));
+        rows(keys::USER, keys::USER, |key, value| {
+            (value.len() > head_len(keys::USER, value)).then_some(key.b)
         });
-        rows(keys::RING, keys::RING, &mut |key, _| Some((key.kind, key.b)));
+        rows(keys::RING, keys::RING, |key, _| Some(key.b));
+        // A channel once, however many are in it.
+        let (mut from, to) = (keys::key(keys::VOICE_IN, 0, 0), keys::key(keys::VOICE_IN, u64::MAX, u64::MAX));
+        while let Some(first) = self.tree.first(from, to) {
+            each(keys::VOICE_IN, first.a);
+            let Some(next) = first.a.checked_add(1) else { return };
+            from = keys::key(keys::VOICE_IN, next, 0);
+        }
     }
 }
