@@ -111,13 +111,16 @@ impl Front {
     /// The record of a partition.
     pub fn record(&self, region: &Arc<Region>, index: usize) -> Record {
         let from = self.records() + index * record::WORDS;
-        Record::new(Words::new(region, from..from + record::WORDS))
+        Record::new(Words::new(region, from..from + record::WORDS), index)
     }
 
-    /// What a record says, `None` when it is damaged or was being changed; before anybody has the block.
+    /// What a record says, before anybody has the block.
+    ///
+    /// # Errors
+    /// When it is damaged, or the partition was being changed.
     pub fn saved(&self, block: &Block, index: usize) -> Result<Saved, &'static str> {
         let from = self.records() + index * record::WORDS;
-        record::read(block.words().get(from..from + record::WORDS).unwrap_or_default())
+        record::read(block.words().get(from..from + record::WORDS).unwrap_or_default(), index)
     }
 
     /// The bot's own user.

@@ -12,6 +12,7 @@ const CHANGING: usize = 0;
 const FIRST: usize = 1;
 /// Words that a [`Saved`] is written as.
 const SAVED: usize = 10;
+const INDEX: usize = SAVED - 1;
 const SUM: usize = FIRST + SAVED;
 
 const HAS_ME: u64 = 1;
@@ -45,25 +46,29 @@ pub struct Saved {
 }
 
 /// The place in the file.
-pub struct Record(Words);
+pub struct Record {
+    words: Words,
+    /// The partition's, so that no record is taken for another's.
+    index: u64,
+}
 
 impl Record {
-    pub fn new(words: Words) -> Record {
-        Record(words)
+    pub fn new(words: Words, index: usize) -> Record {
+        Record { words, index: index as u64 }
     }
 
     /// Marks the partition, before its first change.
     #[inline]
     pub fn begin(&self) {
-        put_word(self.0.all(), CHANGING, 1);
+        put_word(self.words.all(), CHANGING, 1);
         in_order();
     }
 
     /// Writes what has come out of the change, and takes the mark away.
     #[inline]
     pub fn end(&self, saved: &Saved) {
-        let words = self.0.all();
-        let raw = saved.raw();
+        let words = self.words.all();
+        let raw = saved.raw(self.index);
         in_order();
         for (at, value) in raw.into_iter().enumerate() {
             put_word(words, FIRST + at, value);
@@ -74,8 +79,8 @@ impl Record {
     }
 }
 
-/// Reads a record; one of zeros is an empty partition's.
-pub fn read(words: &[AtomicU64]) -> Result<Saved, &'static str> {
+/// Reads the record of partition `index`; one of zeros is an empty partition's.
+pub fn read(words: &[AtomicU64], index: usize) -> Result<Saved, &'static str> {
     if word(words, CHANGING) != 0 {
         return Err("a change of it broke off");
     }
@@ -84,7 +89,11 @@ pub fn read(words: &[AtomicU64]) -> Result<Saved, &'static str> {
     if total == 0 && raw == [0; SAVED] {
         return Ok(Saved::EMPTY);
     }
-    if total == sum(raw) { Saved::from_raw(raw).ok_or(DAMAGED) } else { Err(DAMAGED) }
+    if total == sum(raw) && raw[INDEX] == index as u64 {
+        Saved::from_raw(raw).ok_or(DAMAGED)
+    } else {
+        Err(DAMAGED)
+    }
 }
 
 const DAMAGED: &str = "its record is damaged";
@@ -100,7 +109,7 @@ impl Saved {
     };
 
     #[inline]
-    fn raw(&self) -> [u64; SAVED] {
+    fn raw(&self, index: u64) -> [u64; SAVED] {
         let has = |what: Option<u64>, bit| if what.is_some() { bit } else { 0 };
         [
             self.root.page.into(),
@@ -112,7 +121,7 @@ impl Saved {
             self.last_number,
             self.position.session,
             self.position.seq,
-            0,
+            index,
         ]
     }
 
@@ -144,18 +153,19 @@ mod tests {
             position: Position { session: 11, seq: 12 },
         };
         let words: Vec<AtomicU64> = (0..WORDS).map(|_| AtomicU64::new(0)).collect();
-        assert_eq!(read(&words), Ok(Saved::EMPTY));
-        for (at, value) in saved.raw().into_iter().enumerate() {
+        assert_eq!(read(&words, 3), Ok(Saved::EMPTY));
+        for (at, value) in saved.raw(3).into_iter().enumerate() {
             put_word(&words, FIRST + at, value);
         }
-        assert!(read(&words).is_err());
-        put_word(&words, SUM, sum(saved.raw()));
-        assert_eq!(read(&words), Ok(saved));
+        assert!(read(&words, 3).is_err());
+        put_word(&words, SUM, sum(saved.raw(3)));
+        assert_eq!(read(&words, 3), Ok(saved));
+        assert!(read(&words, 4).is_err());
         for at in 0..=SUM {
             for bit in 0..64 {
                 let before = word(&words, at);
                 put_word(&words, at, before ^ 1 << bit);
-                assert!(read(&words).is_err(), "bit {bit} of word {at}");
+                assert!(read(&words, 3).is_err(), "bit {bit} of word {at}");
                 put_word(&words, at, before);
             }
         }
