@@ -27,6 +27,7 @@ impl Pages {
 
     /// Takes a page, to be reached as `kind`. Its bytes are whatever the last owner left.
     pub fn acquire(&mut self, kind: u8) -> Option<PageId> {
+        instant();
         let page = self.region.take(self.mark | u64::from(kind))?;
         self.owned += 1;
         Some(page)
@@ -34,6 +35,7 @@ impl Pages {
 
     /// Gives a page back; false when it is not of this owner.
     pub fn release(&mut self, page: PageId) -> bool {
+        instant();
         // The lowest byte is the kind. A free page has mark 0, an owner's number is at least 1.
         if self.region.mark(page) & !0xff != self.mark {
             return false;
@@ -57,6 +59,7 @@ impl Pages {
     /// The bytes of a page of this owner and `kind`, to write.
     #[inline]
     pub fn get_mut(&mut self, page: PageId, kind: u8) -> Option<&mut Page> {
+        instant();
         if !self.has(page, kind) {
             return None;
         }
@@ -86,6 +89,36 @@ impl Pages {
     #[inline]
     fn has(&self, page: PageId, kind: u8) -> bool {
         self.region.mark(page) == self.mark | u64::from(kind)
+    }
+}
+
+/// An instant at which a process may end, for tests: between changes of pages.
+#[cfg(not(test))]
+#[inline]
+pub(in crate::cache) fn instant() {}
+
+#[cfg(test)]
+pub(in crate::cache) use instants::instant;
+
+#[cfg(test)]
+pub(in crate::cache) mod instants {
+    use std::cell::RefCell;
+
+    type Watch = Option<Box<dyn FnMut()>>;
+
+    thread_local! {
+        static WATCH: RefCell<Watch> = const { RefCell::new(None) };
+    }
+
+    /// What is called at each instant of this thread, but not while it is at work itself.
+    pub(in crate::cache) fn watch(watch: Watch) {
+        WATCH.with(|held| *held.borrow_mut() = watch);
+    }
+
+    pub(in crate::cache) fn instant() {
+        let Ok(Some(mut watch)) = WATCH.try_with(|held| held.borrow_mut().take()) else { return };
+        watch();
+        WATCH.with(|held| *held.borrow_mut() = Some(watch));
     }
 }
 

@@ -90,6 +90,14 @@ impl Header {
         Header { fields }
     }
 
+    /// The same in another boot.
+    #[cfg(test)]
+    pub fn with_boot(&self, boot: [u64; 2]) -> Header {
+        let mut fields = self.fields;
+        fields[BOOT..].copy_from_slice(&boot);
+        Header { fields }
+    }
+
     /// Holds the first bytes of a file to it.
     ///
     /// # Errors

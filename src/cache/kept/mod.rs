@@ -204,3 +204,6 @@ impl Opened {
 }
 
 const _: () = assert!(PAGE_BYTES.is_multiple_of(SYSTEM_PAGE_BYTES));
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU64;
 
 use crate::cache::arena::Root;
+use crate::cache::arena::pages::instant;
 use crate::cache::arena::words::{Words, in_order, put_word, sum, word};
 
 /// Words of a record: two cache lines, so that no two partitions write to one.
@@ -60,6 +61,7 @@ impl Record {
     /// Marks the partition, before its first change.
     #[inline]
     pub fn begin(&self) {
+        instant();
         put_word(self.words.all(), CHANGING, 1);
         in_order();
     }
@@ -71,11 +73,14 @@ impl Record {
         let raw = saved.raw(self.index);
         in_order();
         for (at, value) in raw.into_iter().enumerate() {
+            instant();
             put_word(words, FIRST + at, value);
         }
         put_word(words, SUM, sum(raw));
         in_order();
+        instant();
         put_word(words, CHANGING, 0);
+        instant();
     }
 }
 
