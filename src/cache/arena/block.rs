@@ -44,8 +44,15 @@ pub struct Block {
 }
 
 enum Held {
-    Heap { start: NonNull<u8>, layout: Layout },
-    File(MmapMut),
+    Heap {
+        start: NonNull<u8>,
+        layout: Layout,
+    },
+    File {
+        map: MmapMut,
+        // Open as long as it is mapped: with it goes the opener's lock.
+        _file: File,
+    },
 }
 
 // SAFETY: the pointers are to memory that the block alone has; it gives out none but by an `unsafe` function, and atomics.
@@ -145,7 +152,12 @@ impl Block {
         // SAFETY: the map is `front` bytes longer than its pages.
         let base = unsafe { start.add(front) };
         let front_words = front / size_of::<AtomicU64>();
-        Ok(Block { base, page_count: pages as u32, front_words, held: Held::File(map) })
+        Ok(Block {
+            base,
+            page_count: pages as u32,
+            front_words,
+            held: Held::File { map, _file: file.try_clone()? },
+        })
     }
 
     /// Whole pages in it.
@@ -159,7 +171,9 @@ impl Block {
             Held::Heap { .. } => &[],
             // SAFETY: the map is aligned to the system's pages and begins with so many words; they are reached by this
             // function alone, so as atomics alone, and any bytes are such words.
-            Held::File(map) => unsafe { std::slice::from_raw_parts(map.as_ptr().cast(), self.front_words) },
+            Held::File { map, .. } => unsafe {
+                std::slice::from_raw_parts(map.as_ptr().cast(), self.front_words)
+            },
         }
     }
 
@@ -167,7 +181,7 @@ impl Block {
     pub fn memory_bytes(&self) -> usize {
         match &self.held {
             Held::Heap { layout, .. } => layout.size(),
-            Held::File(map) => map.len(),
+            Held::File { map, .. } => map.len(),
         }
     }
 
@@ -178,7 +192,7 @@ impl Block {
     pub fn flush(&self) -> io::Result<()> {
         match &self.held {
             Held::Heap { .. } => Ok(()),
-            Held::File(map) => map.flush(),
+            Held::File { map, .. } => map.flush(),
         }
     }
 

@@ -124,8 +124,10 @@ fn a_process_may_end_at_any_instant() {
             assert_eq!(applied, Applied::Done, "{name}");
             seen.borrow_mut().rows.push(rows(&cache));
         }
+        let shapes = cache.common.shapes.to_bytes();
         drop(cache);
         let CacheOpened { cache, told, .. } = open(&file.0);
+        assert!(cache.common.shapes.to_bytes() == shapes, "shapes come back with all that belongs to them");
         assert!(told.is_empty() && Some(&rows(&cache)) == seen.borrow().rows.last());
         Rc::into_inner(seen).expect("nobody else has it").into_inner()
     };
@@ -190,4 +192,28 @@ fn the_bots_own_user_survives_a_write_that_broke_off() {
     assert_eq!(user().read(), Some((4, vec![4; 100])));
     user().clear();
     assert_eq!(user().read(), None);
+}
+
+#[test]
+fn the_layout_has_a_version() {
+    const SUM: u64 = 0x0502_c4fd_5dce_f786;
+    let file = Place::new();
+    let CacheOpened { cache, .. } = open(&file.0);
+    let mut scratch = Scratch::default();
+    for (number, file) in ["READY.json", "GUILD_CREATE.small.json"].into_iter().enumerate() {
+        let payload = corpus(file);
+        let (name, d) = (payload["t"].as_str().expect("a name"), payload["d"].to_string().into_bytes());
+        let position = Position { session: 1, seq: number as u64 + 1 };
+        assert_eq!(cache.apply_at(0, position, name, &d, &mut scratch), Applied::Done);
+    }
+    let bytes = std::fs::read(&file.0).expect("the file");
+    // How many pages there are depends on the machine.
+    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1).next_multiple_of(WORD);
+    let words = bytes[header::WORDS * WORD..end].as_chunks::<WORD>().0;
+    let found = super::super::arena::words::sum(words.iter().map(|word| u64::from_le_bytes(*word)));
+    assert_eq!(
+        found, SUM,
+        "what lies in a cache's file has changed: if files of before would be read as something else, raise VERSION in \
+         kept/header.rs; then put the new sum here"
+    );
 }
