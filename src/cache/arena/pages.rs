@@ -100,6 +100,18 @@ pub(in crate::cache) fn instant() {}
 #[cfg(test)]
 pub(in crate::cache) use instants::instant;
 
+impl Drop for Pages {
+    /// Looks through the whole table, once in a partition's life: no list of one's pages need be kept for it.
+    fn drop(&mut self) {
+        for page in 0..self.region.page_count() {
+            if self.owned == 0 {
+                break;
+            }
+            self.release(page);
+        }
+    }
+}
+
 #[cfg(test)]
 pub(in crate::cache) mod instants {
     use std::cell::RefCell;
@@ -119,17 +131,5 @@ pub(in crate::cache) mod instants {
         let Ok(Some(mut watch)) = WATCH.try_with(|held| held.borrow_mut().take()) else { return };
         watch();
         WATCH.with(|held| *held.borrow_mut() = Some(watch));
-    }
-}
-
-impl Drop for Pages {
-    /// Looks through the whole table, once in a partition's life: no list of one's pages need be kept for it.
-    fn drop(&mut self) {
-        for page in 0..self.region.page_count() {
-            if self.owned == 0 {
-                break;
-            }
-            self.release(page);
-        }
     }
 }

@@ -143,7 +143,16 @@ impl Partition {
 
     /// Tells the directory and the totals of what an earlier process left.
     pub fn enlist(&mut self, common: &Common) {
-        self.each_listed(|row, id| common.directory.add(row, id, self.index));
+        const SOME: usize = 1024;
+        let mut some = Vec::with_capacity(SOME);
+        self.each_listed(|row, id| {
+            some.push((row, id));
+            if some.len() == SOME {
+                common.directory.add_all(&some, self.index);
+                some.clear();
+            }
+        });
+        common.directory.add_all(&some, self.index);
         self.tell(common);
     }
 
