@@ -132,7 +132,9 @@ impl Directory {
 
     /// Notes that `shard` has learnt of an id. Adding again counts again: as many removals undo it.
     pub fn add(&self, kind: u8, id: u64, shard: u16) {
-        self.add_at(&self.place(kind, id), shard);
+        if self.add_at(&self.place(kind, id), shard) {
+            self.counters.used.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// The same for many: where they go is looked at in advance, so that the waits for memory fall together.
@@ -143,20 +145,22 @@ impl Directory {
             let looks = places.iter().flatten().flat_map(|place| place.buckets);
             let seen = looks.fold(0, |seen, at| seen ^ self.buckets[at].0[0].load(Ordering::Relaxed));
             std::hint::black_box(seen);
-            places.iter().flatten().for_each(|place| self.add_at(place, shard));
+            let used = places.iter().flatten().filter(|place| self.add_at(place, shard)).count();
+            self.counters.used.fetch_add(used, Ordering::Relaxed);
         }
     }
 
-    fn add_at(&self, place: &Place, shard: u16) {
+    /// False if it was only counted.
+    fn add_at(&self, place: &Place, shard: u16) -> bool {
         // Somebody may take the slot that was seen free; then another is looked for.
         while let Some(slot) = self.free_slot(place) {
             if slot.compare_exchange(0, place.entry(shard), Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                self.counters.used.fetch_add(1, Ordering::Relaxed);
-                return;
+                return true;
             }
         }
         self.cells[place.cell].fetch_add(1, Ordering::AcqRel);
         self.counters.overflowed.fetch_add(1, Ordering::Relaxed);
+        false
     }
 
     /// Undoes one earlier [`add`](Directory::add). Removing what was never added makes later answers wrong.

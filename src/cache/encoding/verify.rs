@@ -3,7 +3,12 @@
 use super::decode::{array_head, element_tag, head};
 use super::entity::Entity;
 use super::scalars::{Reader, is_string_text, skip_scalar, write_scalar};
+use super::times::is_time;
 use super::{DEPTH_MAX, Error, tag};
+
+fn time(seconds: u64) -> Result<(), Error> {
+    if is_time(seconds) { Ok(()) } else { Err(Error::Damaged) }
+}
 
 impl Entity<'_> {
     /// Whether it can be written as JSON text, but for the length of that. `scratch` is for some of its strings.
@@ -40,6 +45,9 @@ impl Entity<'_> {
                 let length = from.count()?;
                 if is_string_text(from.take(length)?) { Ok(()) } else { Err(Error::Damaged) }
             }
+            tag::MICROS => time(from.uint::<7>()? / 1_000_000),
+            tag::SECONDS | tag::SECONDS_Z => time(from.uint::<5>()?),
+            tag::MILLIS_Z => time(from.uint::<6>()? / 1_000),
             _ => {
                 scratch.clear();
                 write_scalar(scratch, tag, from)
