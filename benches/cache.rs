@@ -1,10 +1,15 @@
 //! The cache on the data of `benches/peers`, whose lines have the same names: bytes per entity, CPU time per event, time
 //! per query.
 //!
-//!     cargo bench --bench cache -- memory|cpu|query|all [--guilds 100] [--members 1000] [--events 50000] [--rounds 5]
+//!     cargo bench --bench cache -- memory|cpu|file|query|all [--guilds 100] [--members 1000] [--events 50000] [--rounds 5]
 //!                                       [--messages 100] [--told 1]
 //!
+//! `file` compares a cache in memory with one in a file, both fed in turns, and opens a full file of 256 MiB with 64 shards.
+//! `--path` says where it lies, otherwise the system's folder for temporary files.
+//!
 //! `--told 0` is a bot without the intent GUILD_MEMBERS. Bytes are those of arena pages in use, with what the directory has per entry beside it; sixteen shards.
+
+#![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
 #[allow(dead_code)]
 #[path = "support/corpus.rs"]
@@ -14,9 +19,11 @@ mod corpus;
 mod guilds;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Instant;
 
 use guilds::{Guild, MIX, Sizes, Stream, payload};
-use rateway::cache::{Answer, Applied, Cache, Holding, KindSet, Question, Scratch};
+use rateway::cache::{Answer, Applied, Cache, Holding, KindSet, Opened, Position, Question, Scratch};
 use rateway::gateway::envelope;
 use serde_json::Value;
 
@@ -33,13 +40,25 @@ struct Options {
     rounds: usize,
     messages: usize,
     told: bool,
+    path: PathBuf,
 }
 
 fn main() {
-    let mut options =
-        Options { guilds: 100, members: 1000, events: 50_000, rounds: 5, messages: 100, told: true };
+    let mut options = Options {
+        guilds: 100,
+        members: 1000,
+        events: 50_000,
+        rounds: 5,
+        messages: 100,
+        told: true,
+        path: std::env::temp_dir().join(format!("rateway-bench-{}.cache", std::process::id())),
+    };
     let (mut words, mut arguments) = (Vec::new(), std::env::args().skip(1));
     while let Some(argument) = arguments.next() {
+        if argument == "--path" {
+            options.path = arguments.next().expect("a path follows").into();
+            continue;
+        }
         let mut number = || arguments.next().and_then(|it| it.parse().ok()).expect("a number follows");
         match argument.as_str() {
             "--guilds" => options.guilds = number(),
@@ -59,6 +78,9 @@ fn main() {
     if wanted("cpu") {
         cpu(&options);
     }
+    if wanted("file") {
+        file(&options);
+    }
     if wanted("query") {
         query(&options);
     }
@@ -72,22 +94,21 @@ fn figure(name: impl std::fmt::Display, value: f64, unit: &str) {
 struct Held {
     cache: Cache,
     scratch: Scratch,
+    /// The last event of each shard, where the cache is in a file.
+    seqs: Option<Vec<u64>>,
 }
 
 impl Held {
     fn new(options: &Options) -> Held {
-        let cache = Cache::new(rateway::cache::Options {
-            memory_bytes: 2 << 30,
-            holding: Holding {
-                kinds: KindSet::all(),
-                message_cache_size: options.messages as u32,
-                members_are_told: options.told,
-            },
-            shards: (0..SHARDS as u32).collect(),
-            shard_count: SHARDS as u32,
-            seed: [5, 6],
-        });
-        Held { cache: cache.expect("memory"), scratch: Scratch::default() }
+        let cache = Cache::new(cache_options(options, 2 << 30, SHARDS)).expect("memory");
+        Held { cache, scratch: Scratch::default(), seqs: None }
+    }
+
+    fn in_file(options: &Options) -> Held {
+        let _ = std::fs::remove_file(&options.path);
+        let all = cache_options(options, 2 << 30, SHARDS);
+        let Opened { cache, .. } = Cache::open(all, &options.path, [1; 32]).expect("a file");
+        Held { cache, scratch: Scratch::default(), seqs: Some(vec![0; SHARDS as usize]) }
     }
 
     /// As a shard's task does it: envelope, then the event.
@@ -96,7 +117,15 @@ impl Held {
         let mut name = String::new();
         let name = envelope.event_name(payload, &mut name).expect("a name");
         let shard = (guild >> 22) % SHARDS;
-        let applied = self.cache.apply(shard as usize, name, envelope.d(payload), &mut self.scratch);
+        let shard = shard as usize;
+        let applied = match &mut self.seqs {
+            None => self.cache.apply(shard, name, envelope.d(payload), &mut self.scratch),
+            Some(seqs) => {
+                seqs[shard] += 1;
+                let position = Position { session: 1, seq: seqs[shard] };
+                self.cache.apply_at(shard, position, name, envelope.d(payload), &mut self.scratch)
+            }
+        };
         assert_eq!(applied, Applied::Done, "{name}");
     }
 
@@ -121,6 +150,20 @@ impl Held {
         let number = |value: &Value| value.as_f64().expect("a number");
         let pages = number(&stats["memory"]["used_bytes"]);
         (pages, pages + number(&stats["directory"]["used"]) * DIRECTORY_BYTES)
+    }
+}
+
+fn cache_options(options: &Options, memory_bytes: usize, shards: u64) -> rateway::cache::Options {
+    rateway::cache::Options {
+        memory_bytes,
+        holding: Holding {
+            kinds: KindSet::all(),
+            message_cache_size: options.messages as u32,
+            members_are_told: options.told,
+        },
+        shards: (0..shards as u32).collect(),
+        shard_count: shards as u32,
+        seed: [5, 6],
     }
 }
 
@@ -231,7 +274,10 @@ fn cpu(options: &Options) {
 }
 
 fn load(options: &Options) -> Bench {
-    let mut held = Held::new(options);
+    load_into(options, Held::new(options))
+}
+
+fn load_into(options: &Options, mut held: Held) -> Bench {
     let make = |number| Guild::new(SEED, number, Sizes::of(options.members));
     let guilds: Vec<Guild> = (0..options.guilds as u64).map(make).collect();
     guilds.iter().for_each(|guild| held.create(&guild.create()));
@@ -282,11 +328,111 @@ impl Bench {
 
 /// Nanoseconds that this thread has run.
 fn cpu_time() -> f64 {
+    cpu_time_of(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+fn cpu_time_of(clock: libc::clockid_t) -> f64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is there to be written.
-    let status = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    let status = unsafe { libc::clock_gettime(clock, &mut time) };
     assert_eq!(status, 0, "the clock cannot be read");
     time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
+}
+
+// ---- in a file
+
+/// The same events through a cache in memory and one in a file, a batch each in turns; then a full file is opened.
+fn file(options: &Options) {
+    let mut benches = [load(options), load_into(options, Held::in_file(options))];
+    let mut rounds = Vec::new();
+    for round in 0..=options.rounds {
+        let texts: Vec<Vec<Text>> = benches.iter_mut().map(|bench| bench.texts(options.events)).collect();
+        let (mut spent, mut turn) = ([0.0, 0.0], 0);
+        for (one, two) in texts[0].chunks(2_000).zip(texts[1].chunks(2_000)) {
+            // Whoever comes second may find the processor's caches warmer, or colder.
+            for which in if turn % 2 == 0 { [0, 1] } else { [1, 0] } {
+                spent[which] += benches[which].run(if which == 0 { one } else { two });
+            }
+            turn += 1;
+        }
+        let each = spent.map(|spent| spent / options.events as f64);
+        if round > 0 {
+            rounds.push((each[1] / each[0] * 100.0 - 100.0, each[0], each[1]));
+        }
+    }
+    rounds.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let (difference, memory, file) = rounds[rounds.len() / 2];
+    figure("file.cpu.memory", memory, "ns");
+    figure("file.cpu.file", file, "ns");
+    figure("file.cpu.difference", difference, "percent");
+    figure("file.cpu.least_difference", rounds[0].0, "percent");
+    figure("file.cpu.greatest_difference", rounds[rounds.len() - 1].0, "percent");
+    drop(benches);
+    open_full(options);
+    let _ = std::fs::remove_file(&options.path);
+}
+
+/// Milliseconds, of the wall clock unless it says otherwise: to make a file, and to open it when it is full.
+fn open_full(options: &Options) {
+    const MEMORY: usize = 256 << 20;
+    const ALL: u64 = 64;
+    let _ = std::fs::remove_file(&options.path);
+    let open = || {
+        let cpu = cpu_time_of(libc::CLOCK_PROCESS_CPUTIME_ID);
+        let start = Instant::now();
+        let opened = Cache::open(cache_options(options, MEMORY, ALL), &options.path, [1; 32]);
+        let opened = opened.expect("a file");
+        let ms = start.elapsed().as_secs_f64() * 1e3;
+        (opened, ms, (cpu_time_of(libc::CLOCK_PROCESS_CPUTIME_ID) - cpu) / 1e6)
+    };
+    let (Opened { cache, .. }, ms, _) = open();
+    figure("file.make", ms, "ms");
+    let mut scratch = Scratch::default();
+    let used = |cache: &Cache, scratch: &mut Scratch| {
+        let mut out = Vec::new();
+        cache.ask(Question::Stats, scratch, &mut out);
+        let stats: Value = serde_json::from_slice(&out).expect("JSON");
+        let number = |name: &str| stats["memory"][name].as_f64().expect("a number");
+        (number("used_bytes") / number("capacity_bytes"), stats)
+    };
+    let mut shards = std::collections::BTreeSet::new();
+    for number in 0.. {
+        let guild = Guild::new(SEED, number, Sizes::of(options.members));
+        let text = guild.create();
+        let shard = (guild.id >> 22) % ALL;
+        shards.insert(shard);
+        let position = Position { session: 1, seq: number + 1 };
+        cache.apply_at(shard as usize, position, "GUILD_CREATE", text.as_bytes(), &mut scratch);
+        if number % 16 == 0 && used(&cache, &mut scratch).0 > 0.95 {
+            break;
+        }
+    }
+    let before = used(&cache, &mut scratch).1;
+    drop(cache);
+    let mut times = Vec::new();
+    for _ in 0..options.rounds {
+        let (Opened { cache, kept, told }, ms, cpu) = open();
+        assert!(kept.len() == shards.len() && told.is_empty(), "{told:?}");
+        assert_eq!(used(&cache, &mut scratch).1["members"], before["members"]);
+        times.push((ms, cpu));
+    }
+    times.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let (ms, cpu) = times[times.len() / 2];
+    figure("file.open_full", ms, "ms");
+    figure("file.open_full.cpu_of_all_threads", cpu, "ms");
+    let sum: f64 = ["members", "users", "presences", "roles", "guild_channels"]
+        .iter()
+        .map(|kind| before[*kind].as_f64().expect("a count"))
+        .sum();
+    figure("file.open_full.entities", sum, "entities");
+    let (Opened { cache, .. }, ..) = open();
+    let start = Instant::now();
+    (0..ALL as u32).for_each(|shard| cache.forget(shard));
+    figure("file.forget_all", start.elapsed().as_secs_f64() * 1e3, "ms");
+    assert_eq!(cache.held(rateway::cache::Kind::Member), 0);
+    let start = Instant::now();
+    cache.close().expect("a disk");
+    figure("file.close", start.elapsed().as_secs_f64() * 1e3, "ms");
 }
 
 // ---- queries

@@ -9,6 +9,7 @@ use super::arena::{PAGE_BYTES, Region};
 use super::counts::Totals;
 use super::directory::Directory;
 use super::encoding::{Context, Entity, Pick, Shapes, Value};
+use super::kept::User;
 use super::kind::{Kind, KindSet};
 use super::partition::Tools;
 
@@ -38,6 +39,8 @@ pub struct Common {
     pub directory: Directory,
     pub totals: Totals,
     current_user: Mutex<Option<Own>>,
+    /// Where he is written as well, if there is a file.
+    kept_user: Option<User>,
     victim: AtomicUsize,
     sizing_problem: AtomicBool,
     sizing_told: AtomicBool,
@@ -53,9 +56,37 @@ impl Common {
             directory,
             totals: Totals::default(),
             current_user: Mutex::new(None),
+            kept_user: None,
             victim: AtomicUsize::new(0),
             sizing_problem: AtomicBool::new(false),
             sizing_told: AtomicBool::new(false),
+        }
+    }
+
+    /// Keeps the bot's own user in a file from now on, and takes who is there. False: there is one, and he is damaged.
+    pub fn keep_user_in(&mut self, kept: User) -> bool {
+        let found = kept.read().map(|(id, bytes)| Own { id, bytes });
+        let sound = found.as_ref().is_none_or(|own| {
+            let context = Context { own: own.id, parent: 0 };
+            Entity { bytes: &own.bytes, context, shapes: &self.shapes }.verify(&mut Vec::new())
+        });
+        if sound {
+            *self.current_user.get_mut() = found;
+        } else {
+            kept.clear();
+        }
+        self.kept_user = Some(kept);
+        sound
+    }
+
+    /// Whether the cache lives in a file.
+    pub fn is_kept(&self) -> bool {
+        self.kept_user.is_some()
+    }
+
+    fn keep_user(&self, own: &Own) {
+        if let Some(kept) = &self.kept_user {
+            kept.write(own.id, &own.bytes);
         }
     }
 
@@ -86,7 +117,10 @@ impl Common {
         let mut bytes = Vec::new();
         let context = Context { own: id, parent: 0 };
         if tools.encoder.encode(user, Pick::All, context, &self.shapes, &mut bytes).is_ok() {
-            *self.current_user.lock() = Some(Own { id, bytes });
+            let own = Own { id, bytes };
+            let mut current = self.current_user.lock();
+            self.keep_user(&own);
+            *current = Some(own);
         }
     }
 
@@ -105,6 +139,7 @@ impl Common {
         let mut bytes = Vec::new();
         if tools.encoder.merge(old, user, Pick::All, &mut bytes).is_ok() {
             own.bytes = bytes;
+            self.keep_user(own);
         }
         true
     }

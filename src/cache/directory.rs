@@ -32,6 +32,8 @@ pub const CANDIDATES_MAX: usize = 16;
 const SLOTS: usize = 16;
 const BUCKET_BYTES: usize = SLOTS * 4;
 const CELL_BYTES: usize = 4;
+/// Places that are looked at in advance.
+const AHEAD: usize = 32;
 /// An odd number with its bits well spread: the golden ratio times 2^64.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -130,16 +132,35 @@ impl Directory {
 
     /// Notes that `shard` has learnt of an id. Adding again counts again: as many removals undo it.
     pub fn add(&self, kind: u8, id: u64, shard: u16) {
-        let place = self.place(kind, id);
+        if self.add_at(&self.place(kind, id), shard) {
+            self.counters.used.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The same for many: where they go is looked at in advance, so that the waits for memory fall together.
+    pub fn add_all(&self, ids: &[(u8, u64)], shard: u16) {
+        for some in ids.chunks(AHEAD) {
+            let places: [Option<Place>; AHEAD] =
+                std::array::from_fn(|at| some.get(at).map(|(kind, id)| self.place(*kind, *id)));
+            let looks = places.iter().flatten().flat_map(|place| place.buckets);
+            let seen = looks.fold(0, |seen, at| seen ^ self.buckets[at].0[0].load(Ordering::Relaxed));
+            std::hint::black_box(seen);
+            let used = places.iter().flatten().filter(|place| self.add_at(place, shard)).count();
+            self.counters.used.fetch_add(used, Ordering::Relaxed);
+        }
+    }
+
+    /// False if it was only counted.
+    fn add_at(&self, place: &Place, shard: u16) -> bool {
         // Somebody may take the slot that was seen free; then another is looked for.
-        while let Some(slot) = self.free_slot(&place) {
+        while let Some(slot) = self.free_slot(place) {
             if slot.compare_exchange(0, place.entry(shard), Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                self.counters.used.fetch_add(1, Ordering::Relaxed);
-                return;
+                return true;
             }
         }
         self.cells[place.cell].fetch_add(1, Ordering::AcqRel);
         self.counters.overflowed.fetch_add(1, Ordering::Relaxed);
+        false
     }
 
     /// Undoes one earlier [`add`](Directory::add). Removing what was never added makes later answers wrong.
@@ -195,6 +216,11 @@ impl Directory {
                 self.counters.used.fetch_sub(1, Ordering::Relaxed);
             }
         }
+    }
+
+    /// What its hash is made with.
+    pub fn seed(&self) -> [u64; 2] {
+        self.seed
     }
 
     /// How full it is.

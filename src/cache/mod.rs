@@ -17,23 +17,27 @@ mod common;
 mod counts;
 pub mod directory;
 pub mod encoding;
+mod kept;
 pub mod kind;
+mod open;
 mod partition;
 pub mod question;
 mod stats;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use arena::{PAGE_BYTES, Region, ReserveError};
+use arena::ReserveError;
 use common::Common;
 pub use common::Holding;
 use directory::Directory;
 use encoding::{Parser, Shapes};
+pub use kept::{OpenError, Position};
 pub use kind::{KINDS, Kind, KindSet};
+pub use open::{Kept, Opened};
 use partition::{Answered, Event, Partition, Step, Tools};
 pub use question::{Question, QuestionError};
 
@@ -73,6 +77,8 @@ pub struct Scratch {
 pub enum Applied {
     /// It was applied, or changes nothing.
     Done,
+    /// It was applied earlier, by its position; nothing was changed.
+    Repeat,
     /// Its body is not what Discord documents; nothing was changed.
     Misfit,
     /// A bug in here broke the change off: what the partition holds is forgotten with its next event.
@@ -101,6 +107,16 @@ pub struct Cache {
     partitions: Box<[Mutex<Partition>]>,
     shards: Vec<u32>,
     shard_count: u32,
+    /// Nothing changes any more; read under a partition's lock.
+    closed: AtomicBool,
+}
+
+/// The parts of a cache's memory.
+struct Sizes {
+    shapes_max: usize,
+    shapes: Shapes,
+    directory: Directory,
+    region_bytes: usize,
 }
 
 impl Cache {
@@ -109,21 +125,23 @@ impl Cache {
     /// # Errors
     /// When the system has not got it, or it is less than a page.
     pub fn new(options: Options) -> Result<Cache, ReserveError> {
-        let memory = options.memory_bytes;
-        let shapes_max = (memory / BYTES_PER_SHAPE).clamp(SHAPES_MIN, encoding::SHAPES_DEFAULT);
-        let shapes = Shapes::with_capacity(shapes_max);
-        let directory_bytes = if options.shards.len() > 1 { memory / DIRECTORY_SHARE } else { 0 };
-        let directory = Directory::with_capacity(directory_bytes, options.seed);
-        let beside = directory.memory_bytes() + shapes.memory_bytes_max();
-        let region = Region::with_capacity(memory.saturating_sub(beside).max(PAGE_BYTES))?;
+        let sizes = Sizes::of(&options);
+        let region = sizes.region()?;
         let partitions =
             (0..options.shards.len()).map(|index| Mutex::new(Partition::new(index as u16, &region)));
-        Ok(Cache {
-            partitions: partitions.collect(),
-            common: Common::new(options.holding, region, shapes, directory),
-            shards: options.shards,
+        let partitions = partitions.collect();
+        let common = Common::new(options.holding.clone(), region, sizes.shapes, sizes.directory);
+        Ok(Cache::with(common, partitions, &options))
+    }
+
+    fn with(common: Common, partitions: Box<[Mutex<Partition>]>, options: &Options) -> Cache {
+        Cache {
+            common,
+            partitions,
+            shards: options.shards.clone(),
             shard_count: options.shard_count.max(1),
-        })
+            closed: AtomicBool::new(false),
+        }
     }
 
     /// The place of a shard of this process, for [`Cache::apply`].
@@ -131,45 +149,92 @@ impl Cache {
         self.shards.binary_search(&shard).ok()
     }
 
-    /// Applies an event of the shard whose partition it is. Waits, if need be, for one answer to be written.
+    /// Applies an event of the shard whose partition it is, whatever was applied before. What a partition holds then is
+    /// not kept in a file, as nobody knows where its events would go on.
     pub fn apply(&self, partition: usize, event: &str, d: &[u8], scratch: &mut Scratch) -> Applied {
-        let (Some(event), Some(partition)) = (Event::from_name(event), self.partitions.get(partition)) else {
-            return Applied::Done;
+        self.apply_at(partition, Position::default(), event, d, scratch)
+    }
+
+    /// Applies an event of the shard whose partition it is, unless that was done already: RESUME brings events again.
+    /// `position` is noted with the change, also of events that change nothing; one without session is as for
+    /// [`Cache::apply`]. Waits, if need be, for one answer to be written.
+    pub fn apply_at(
+        &self,
+        partition: usize,
+        position: Position,
+        event: &str,
+        d: &[u8],
+        scratch: &mut Scratch,
+    ) -> Applied {
+        let Some(partition) = self.partitions.get(partition) else { return Applied::Done };
+        let Some(event) = Event::from_name(event).filter(|event| event.matters(&self.common.options)) else {
+            return self.note(partition, position);
         };
-        if !event.matters(&self.common.options) {
-            return Applied::Done;
-        }
-        let applied = catch_unwind(AssertUnwindSafe(|| self.apply_to(partition, event, d, scratch)));
+        let applied =
+            catch_unwind(AssertUnwindSafe(|| self.apply_to(partition, position, event, d, scratch)));
         applied.unwrap_or_else(|_| {
             *scratch = Scratch::default();
             Applied::Broken
         })
     }
 
+    /// Notes how far a shard is, after an event that changes nothing that is held. Only a file asks for that.
+    fn note(&self, partition: &Mutex<Partition>, position: Position) -> Applied {
+        if position.session == 0 || !self.common.is_kept() {
+            return Applied::Done;
+        }
+        let mut partition = partition.lock();
+        if partition.position().includes(position) {
+            return Applied::Repeat;
+        }
+        if !partition.is_broken() && !self.is_closed() {
+            partition.begin(&self.common);
+            partition.set_position(position);
+            partition.end(&self.common);
+        }
+        Applied::Done
+    }
+
     fn apply_to(
         &self,
         partition: &Mutex<Partition>,
+        position: Position,
         event: Event,
         d: &[u8],
         scratch: &mut Scratch,
     ) -> Applied {
         let Scratch { parser, tools } = scratch;
-        let fits = parser.read(d, |d| {
+        let applied = parser.read(d, |d| {
             let mut partition = partition.lock();
+            if partition.position().includes(position) {
+                return Applied::Repeat;
+            }
+            if self.is_closed() {
+                return Applied::Done;
+            }
             if !partition.begin(&self.common) {
                 self.common.totals.broken.fetch_add(1, Ordering::Relaxed);
             }
             let mut step = Step::new(&self.common, &self.partitions, &mut partition, tools);
             let fits = step.dispatch(event, d);
             step.sweep(partition::ENTRIES_PER_STEP);
+            partition.set_position(position);
             partition.end(&self.common);
-            fits.is_some()
+            if fits.is_some() { Applied::Done } else { Applied::Misfit }
         });
-        if fits == Ok(true) {
-            return Applied::Done;
+        let applied = applied.unwrap_or_else(|_| {
+            self.note(partition, position);
+            Applied::Misfit
+        });
+        if applied == Applied::Misfit {
+            self.common.totals.misfits.fetch_add(1, Ordering::Relaxed);
         }
-        self.common.totals.misfits.fetch_add(1, Ordering::Relaxed);
-        Applied::Misfit
+        applied
+    }
+
+    fn is_closed(&self) -> bool {
+        // Ordering: set and read under a partition's lock.
+        self.closed.load(Ordering::Relaxed)
     }
 
     /// Appends the answer to `out`.
@@ -275,6 +340,10 @@ impl Cache {
     pub fn settle(&self, scratch: &mut Scratch) {
         for partition in &self.partitions {
             let mut partition = partition.lock();
+            if self.is_closed() {
+                return;
+            }
+            partition.begin(&self.common);
             Step::new(&self.common, &self.partitions, &mut partition, &mut scratch.tools).settle();
             partition.end(&self.common);
         }

@@ -3,9 +3,11 @@
 #![allow(missing_docs, reason = "test support")]
 #![allow(dead_code, reason = "some of it waits for the cache")]
 
+mod damage;
 mod events;
 mod generator;
 mod invariants;
+mod kept;
 mod messages;
 mod oracle;
 mod queries;

@@ -28,25 +28,11 @@ pub struct Real {
 
 impl Real {
     pub fn new(options: &Options, memory_bytes: usize) -> Real {
-        let mut kinds = KindSet::none();
-        for (of_oracle, kind) in KINDS.into_iter().zip(kind::KINDS) {
-            assert_eq!(format!("{of_oracle:?}"), format!("{kind:?}"), "both lists are in one order");
-            if options.kinds.contains(&of_oracle) {
-                kinds.insert(kind);
-            }
-        }
-        let cache = Cache::new(rateway::cache::Options {
-            memory_bytes,
-            holding: Holding {
-                kinds,
-                message_cache_size: options.message_cache_size as u32,
-                members_are_told: options.members_are_told,
-            },
-            shards: options.shards.clone(),
-            shard_count: options.shard_count,
-            seed: [1, 2],
-        });
-        Real { cache: cache.expect("memory"), scratch: Scratch::default(), options: options.clone() }
+        Real::with(Cache::new(real_options(options, memory_bytes)).expect("memory"), options)
+    }
+
+    pub fn with(cache: Cache, options: &Options) -> Real {
+        Real { cache, scratch: Scratch::default(), options: options.clone() }
     }
 
     /// One whose region has a few pages.
@@ -57,7 +43,7 @@ impl Real {
         Real::new(options, beside + pages * PAGE_BYTES)
     }
 
-    fn audit(&self) {
+    pub fn audit(&self) {
         let faults = self.cache.audit();
         assert!(faults.is_empty(), "{}", faults.join("; "));
     }
@@ -91,8 +77,30 @@ impl Real {
     }
 }
 
+/// The oracle's options as the cache has them.
+pub fn real_options(options: &Options, memory_bytes: usize) -> rateway::cache::Options {
+    let mut kinds = KindSet::none();
+    for (of_oracle, kind) in KINDS.into_iter().zip(kind::KINDS) {
+        assert_eq!(format!("{of_oracle:?}"), format!("{kind:?}"), "both lists are in one order");
+        if options.kinds.contains(&of_oracle) {
+            kinds.insert(kind);
+        }
+    }
+    rateway::cache::Options {
+        memory_bytes,
+        holding: Holding {
+            kinds,
+            message_cache_size: options.message_cache_size as u32,
+            members_are_told: options.members_are_told,
+        },
+        shards: options.shards.clone(),
+        shard_count: options.shard_count,
+        seed: [1, 2],
+    }
+}
+
 /// What the oracle holds, as questions.
-fn questions(oracle: &Oracle) -> Vec<(&'static str, Vec<u64>)> {
+pub fn questions(oracle: &Oracle) -> Vec<(&'static str, Vec<u64>)> {
     let mut all = vec![("CurrentUser", vec![])];
     for p in oracle.partitions.values() {
         for guild in p.guilds.keys() {
@@ -199,7 +207,7 @@ fn compare_all(oracle: &Oracle, real: &mut Real) {
     }
 }
 
-fn options(seed: u64) -> Options {
+pub fn options(seed: u64) -> Options {
     let mut rng = Rng::new(seed ^ 0xcac4e);
     let shard_count = 1 + rng.below(3) as u32;
     let mut options = Options::all([0, 1, 3, 50][rng.below(4) as usize]);
@@ -260,7 +268,7 @@ fn check_part(kind: &str, answer: &Value, right: &[Value]) {
 }
 
 /// Makes everything that has an id large.
-fn pad(d: &mut Value, length: usize) {
+pub fn pad(d: &mut Value, length: usize) {
     match d {
         Value::Object(object) => {
             object.values_mut().for_each(|value| pad(value, length * 7 % 1_000 + 100));
@@ -337,7 +345,7 @@ fn run_pressed(seed: u64, events: &[Event]) -> u64 {
     gone
 }
 
-fn seeds(default: u64) -> std::ops::Range<u64> {
+pub fn seeds(default: u64) -> std::ops::Range<u64> {
     let variable = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     match variable("RATEWAY_SEED") {
         Some(seed) => seed..seed + 1,
@@ -352,7 +360,7 @@ fn failure(result: std::thread::Result<()>) -> Option<String> {
     })
 }
 
-fn judge(seed: u64, events: Vec<Event>, run: impl Fn(&[Event])) {
+pub fn judge(seed: u64, events: Vec<Event>, run: impl Fn(&[Event])) {
     let fails = |events: &[Event]| failure(catch_unwind(AssertUnwindSafe(|| run(events))));
     if let Some(text) = fails(&events) {
         let short = shrink(events, |fewer| fails(fewer).is_some());

@@ -1,7 +1,8 @@
 //! Fixed-capacity memory for the cache: one region, pages of it, and the ordered map that lives in pages.
 //!
 //! ```text
-//! Region   one block of CACHE_MEMORY bytes, cut in pages; a lock-free pool of free pages
+//! Block    the bytes: memory of the process' own, or a mapped file
+//!   Region  the block cut in pages; a lock-free pool of free pages
 //!   Pages  one owner's pages: the only way to their bytes
 //!     Tree (kind u8, a u64, b u64) -> bytes, in order
 //! ```
@@ -13,16 +14,19 @@
 //!
 //! When no page is free, an operation that needs one says so and changes nothing; the owner evicts and tries again.
 
+pub mod block;
 pub mod pages;
 pub mod region;
 pub mod tree;
+pub mod words;
 
 mod bytes;
 pub(crate) mod sip;
 
+pub use block::Block;
 pub use pages::Pages;
 pub use region::{PAGE_BYTES, PageId, Region, ReserveError};
-pub use tree::{Key, RESERVED_KIND, Range, Tree, TreeUsage, VALUE_BYTES_MAX, Value};
+pub use tree::{Damage, Key, RESERVED_KIND, Range, Root, Tree, TreeUsage, VALUE_BYTES_MAX, Value, restore};
 
 /// No page was free: nothing was changed; free something and try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,12 +20,14 @@ pub struct Pages {
 }
 
 impl Pages {
-    pub(super) fn new(region: Arc<Region>, mark: u64) -> Pages {
-        Pages { region, mark, owned: 0 }
+    /// The owner with that mark, which has `owned` pages. One for each mark.
+    pub(super) fn new(region: Arc<Region>, mark: u64, owned: u32) -> Pages {
+        Pages { region, mark, owned }
     }
 
     /// Takes a page, to be reached as `kind`. Its bytes are whatever the last owner left.
     pub fn acquire(&mut self, kind: u8) -> Option<PageId> {
+        instant();
         let page = self.region.take(self.mark | u64::from(kind))?;
         self.owned += 1;
         Some(page)
@@ -33,6 +35,7 @@ impl Pages {
 
     /// Gives a page back; false when it is not of this owner.
     pub fn release(&mut self, page: PageId) -> bool {
+        instant();
         // The lowest byte is the kind. A free page has mark 0, an owner's number is at least 1.
         if self.region.mark(page) & !0xff != self.mark {
             return false;
@@ -56,6 +59,7 @@ impl Pages {
     /// The bytes of a page of this owner and `kind`, to write.
     #[inline]
     pub fn get_mut(&mut self, page: PageId, kind: u8) -> Option<&mut Page> {
+        instant();
         if !self.has(page, kind) {
             return None;
         }
@@ -88,6 +92,14 @@ impl Pages {
     }
 }
 
+/// An instant at which a process may end, for tests: between changes of pages.
+#[cfg(not(test))]
+#[inline]
+pub(in crate::cache) fn instant() {}
+
+#[cfg(test)]
+pub(in crate::cache) use instants::instant;
+
 impl Drop for Pages {
     /// Looks through the whole table, once in a partition's life: no list of one's pages need be kept for it.
     fn drop(&mut self) {
@@ -97,5 +109,27 @@ impl Drop for Pages {
             }
             self.release(page);
         }
+    }
+}
+
+#[cfg(test)]
+pub(in crate::cache) mod instants {
+    use std::cell::RefCell;
+
+    type Watch = Option<Box<dyn FnMut()>>;
+
+    thread_local! {
+        static WATCH: RefCell<Watch> = const { RefCell::new(None) };
+    }
+
+    /// What is called at each instant of this thread, but not while it is at work itself.
+    pub(in crate::cache) fn watch(watch: Watch) {
+        WATCH.with(|held| *held.borrow_mut() = watch);
+    }
+
+    pub(in crate::cache) fn instant() {
+        let Ok(Some(mut watch)) = WATCH.try_with(|held| held.borrow_mut().take()) else { return };
+        watch();
+        WATCH.with(|held| *held.borrow_mut() = Some(watch));
     }
 }

@@ -1,10 +1,11 @@
 //! The region: one block of bytes, reserved at once, and the pool of its free pages.
 //!
-//! What enters: the capacity. What leaves: owners ([`Pages`](super::Pages)), which take and give back pages.
-//! What never happens: a second reservation, a lock, two owners of a page.
+//! What enters: the capacity, or a file with the pages of an earlier process. What leaves: owners
+//! ([`Pages`](super::Pages)), which take and give back pages. What never happens: a second reservation, a lock, two
+//! owners of a page.
 //!
 //! ```text
-//! block    | up to 63 bytes to a cache line | page 0 | page 1 | ... |
+//! block    page 0 | page 1 | ...   (block.rs)
 //! owners   u64 per page: owner << 8 | kind, 0 while free      who may touch the page, and what it holds
 //! next     u32 per page: the free page below it               the free list, a stack
 //! head     tag u32 << 32 | page u32                           its top; the tag counts, so that a page that left
@@ -22,11 +23,12 @@
 //! are given once, a `Pages` cannot be cloned, only it writes its number in and out, and it hands out references
 //! under its own borrow. A page number is therefore no secret and no proof: a wrong one reads `None`.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::block::Block;
 use super::pages::Pages;
 
 /// Bytes of a page.
@@ -44,20 +46,10 @@ pub const NO_PAGE: PageId = 0x00ff_ffff;
 /// The most pages a region may have: what 24 bits can name (128 GiB).
 pub const PAGES_MAX: usize = NO_PAGE as usize;
 
-/// What the system's advice is given in.
-const SYSTEM_PAGE_BYTES: usize = 4096;
-/// Smaller blocks have no room for a large page.
-const HUGE_FROM: usize = 8 << 20;
-
-/// Where pages begin inside the block: a cache line.
-const ALIGN: usize = 64;
-
 /// One block of bytes in pages, shared by all partitions.
 pub struct Region {
-    /// Invariant: `page_count * PAGE_BYTES` zeroed or written bytes follow it inside `block`.
-    base: NonNull<u8>,
-    block: NonNull<u8>,
-    layout: Layout,
+    block: Block,
+    /// The block's.
     page_count: u32,
     /// Invariant: `owners[p]` holds an owner's number exactly while that owner has `p`.
     owners: Box<[AtomicU64]>,
@@ -68,12 +60,6 @@ pub struct Region {
     high_water: AtomicU32,
     refused: AtomicU64,
 }
-
-// SAFETY: the pointers are to memory that the region alone has; its pages are handed out to one owner at a time
-// (see the head of this file), and everything else in it is atomic.
-unsafe impl Send for Region {}
-// SAFETY: as above; `&Region` gives no access to the bytes of a page.
-unsafe impl Sync for Region {}
 
 /// Why a region could not be reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,51 +103,14 @@ impl Region {
     /// # Errors
     /// When that is less than a page, more than [`PAGES_MAX`] pages, or more than the system has.
     pub fn with_capacity(capacity: usize) -> Result<Arc<Region>, ReserveError> {
-        let page_count = capacity / PAGE_BYTES;
-        if page_count == 0 {
-            return Err(ReserveError::TooSmall);
-        }
-        if page_count > PAGES_MAX {
-            return Err(ReserveError::TooLarge);
-        }
-        // An alignment above 16 would make the allocator fill the block with zeros by hand and so commit all of
-        // it; with this one it takes fresh memory from the system, and the cache line is found by hand instead.
-        let bytes = (page_count * PAGE_BYTES).checked_add(ALIGN).ok_or(ReserveError::TooLarge)?;
-        let layout = Layout::from_size_align(bytes, 16).map_err(|_| ReserveError::TooLarge)?;
-        // SAFETY: the layout's size is not 0.
-        let block = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(ReserveError::Refused)?;
-        let skip = block.as_ptr().align_offset(ALIGN).min(ALIGN);
-        // SAFETY: `skip <= ALIGN`, and the block is `ALIGN` bytes longer than its pages.
-        let base = unsafe { block.add(skip) };
-        // Every lookup goes to another page: with large pages of the system's most of them find their translation at
-        // hand. Where it has none, nothing changes.
-        let from = block.as_ptr().align_offset(SYSTEM_PAGE_BYTES);
-        if let Some(length) = layout.size().checked_sub(from).filter(|length| *length >= HUGE_FROM) {
-            // SAFETY: the range lies in our block, and the advice does not change what is read from it.
-            unsafe { libc::madvise(block.as_ptr().add(from).cast(), length, libc::MADV_HUGEPAGE) };
-        }
-        let page_count = page_count as u32;
-        let below = |page: u32| if page + 1 < page_count { page + 1 } else { NO_PAGE };
-        Ok(Arc::new(Region {
-            base,
-            block,
-            layout,
-            page_count,
-            owners: (0..page_count).map(|_| AtomicU64::new(0)).collect(),
-            next: (0..page_count).map(|page| AtomicU32::new(below(page))).collect(),
-            head: AtomicU64::new(0),
-            last_owner: AtomicU64::new(0),
-            used: AtomicU32::new(0),
-            high_water: AtomicU32::new(0),
-            refused: AtomicU64::new(0),
-        }))
+        Ok(Unshared::new(Block::heap(capacity)?, 0).share().0)
     }
 
     /// A new owner, without pages yet.
     pub fn owner(self: &Arc<Region>) -> Pages {
         // Ordering: only the number's being unique matters. 56 bits do not run out.
         let number = self.last_owner.fetch_add(1, Ordering::Relaxed) + 1;
-        Pages::new(Arc::clone(self), number << 8)
+        Pages::new(Arc::clone(self), number << 8, 0)
     }
 
     /// How full it is. The numbers are read one after the other while others work.
@@ -187,7 +136,21 @@ impl Region {
 
     /// Bytes that it holds of the system: the block and both tables.
     pub fn memory_bytes(&self) -> usize {
-        self.layout.size() + self.page_count as usize * (size_of::<AtomicU64>() + size_of::<AtomicU32>())
+        self.block.memory_bytes()
+            + self.page_count as usize * (size_of::<AtomicU64>() + size_of::<AtomicU32>())
+    }
+
+    /// The words in front of the pages of a mapped file; none otherwise.
+    pub fn words(&self) -> &[AtomicU64] {
+        self.block.words()
+    }
+
+    /// Writes to the disk what has changed in a mapped file, and waits for it.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn flush(&self) -> io::Result<()> {
+        self.block.flush()
     }
 
     /// Takes a page out of the pool for `mark` (owner << 8 | kind, never 0).
@@ -250,15 +213,85 @@ impl Region {
     /// `page < page_count`.
     #[inline]
     pub(super) unsafe fn at(&self, page: PageId) -> NonNull<Page> {
-        // SAFETY: the caller's promise keeps it inside the block.
-        unsafe { self.base.add(page as usize * PAGE_BYTES) }.cast()
+        // SAFETY: the caller's promise is the same.
+        unsafe { self.block.at(page) }
     }
 }
 
-impl Drop for Region {
-    fn drop(&mut self) {
-        // SAFETY: allocated with this layout; every `Pages` holds an `Arc` of this region, so none is left.
-        unsafe { dealloc(self.block.as_ptr(), self.layout) }
+/// A region before anybody has it: pages can be read, and are given to those who had them when the file was written.
+pub(super) struct Unshared {
+    block: Block,
+    /// By page: the owner's number << 8 | kind, 0 while nobody claims it.
+    marks: Vec<u64>,
+    owners: u64,
+}
+
+impl Unshared {
+    /// For owners 1 to `owners`.
+    pub(super) fn new(block: Block, owners: u64) -> Unshared {
+        let marks = vec![0; block.page_count() as usize];
+        Unshared { block, marks, owners }
+    }
+
+    /// The bytes of a page.
+    pub(super) fn page(&self, page: PageId) -> Option<&Page> {
+        if page >= self.block.page_count() {
+            return None;
+        }
+        // SAFETY: the page exists, its bytes are initialised, and as long as the block is in here nobody writes them.
+        Some(unsafe { self.block.at(page).as_ref() })
+    }
+
+    /// Gives a page to an owner as `kind`.
+    ///
+    /// # Errors
+    /// The owner that has it already, 0 when there is no such page or owner.
+    pub(super) fn claim(&mut self, page: PageId, owner: u64, kind: u8) -> Result<(), u64> {
+        if owner == 0 || owner > self.owners {
+            return Err(0);
+        }
+        match self.marks.get_mut(page as usize) {
+            Some(mark) if *mark == 0 => *mark = owner << 8 | u64::from(kind),
+            Some(mark) => return Err(*mark >> 8),
+            None => return Err(0),
+        }
+        Ok(())
+    }
+
+    /// Takes all pages away from those owners.
+    pub(super) fn disclaim(&mut self, lost: impl Fn(u64) -> bool) {
+        self.marks.iter_mut().filter(|mark| lost(**mark >> 8)).for_each(|mark| *mark = 0);
+    }
+
+    /// The region, its owners in order; pages that nobody has claimed are free.
+    pub(super) fn share(self) -> (Arc<Region>, Vec<Pages>) {
+        let mut owned = vec![0; self.owners as usize];
+        let next: Box<[AtomicU32]> = self.marks.iter().map(|_| AtomicU32::new(NO_PAGE)).collect();
+        let (mut head, mut used) = (NO_PAGE, 0);
+        for (page, mark) in self.marks.iter().enumerate().rev() {
+            if *mark == 0 {
+                next[page].store(head, Ordering::Relaxed);
+                head = page as PageId;
+            } else {
+                // `claim` takes no other owners.
+                owned[(*mark >> 8) as usize - 1] += 1;
+                used += 1;
+            }
+        }
+        let region = Arc::new(Region {
+            page_count: self.block.page_count(),
+            block: self.block,
+            owners: self.marks.into_iter().map(AtomicU64::new).collect(),
+            next,
+            head: AtomicU64::new(head.into()),
+            last_owner: AtomicU64::new(self.owners),
+            used: AtomicU32::new(used),
+            high_water: AtomicU32::new(used),
+            refused: AtomicU64::new(0),
+        });
+        let pages = (1..=self.owners).zip(owned);
+        let pages = pages.map(|(owner, owned)| Pages::new(Arc::clone(&region), owner << 8, owned)).collect();
+        (region, pages)
     }
 }
 

@@ -288,3 +288,13 @@ fn directory_speed() {
         each("remove", &|id| directory.remove(1, id, (id % 1000) as u16));
     }
 }
+
+#[test]
+fn many_at_once_are_added_as_one_by_one() {
+    let (one, all) = (Directory::with_capacity(1 << 12, [1, 2]), Directory::with_capacity(1 << 12, [1, 2]));
+    let ids: Vec<(u8, u64)> = (0..701).map(|id| (5, id * 7)).collect();
+    ids.iter().for_each(|(kind, id)| one.add(*kind, *id, 3));
+    all.add_all(&ids, 3);
+    assert_eq!(one.usage(), all.usage());
+    assert!(ids.iter().all(|(kind, id)| one.candidates(*kind, *id) == all.candidates(*kind, *id)));
+}

@@ -60,6 +60,11 @@ static BYTES: [(u8, u8); 1 << BITS_MAX] = {
     out
 };
 
+/// What the code follows from.
+pub(super) fn table() -> impl Iterator<Item = &'static [u8]> {
+    BY_LENGTH.into_iter()
+}
+
 /// Bytes that `text` takes, if all of it has codes.
 #[inline]
 pub(super) fn coded_length(text: &[u8]) -> Option<usize> {

@@ -48,6 +48,7 @@ mod shapes;
 mod tests;
 mod times;
 mod value;
+mod verify;
 mod words;
 
 use std::fmt;
@@ -55,7 +56,7 @@ use std::fmt;
 pub use encode::{Encoder, Stats as EncoderStats};
 pub use entity::{Entity, Field, Fields, id_payload, overwrite_number};
 pub use parser::{Parser, Stats as ParserStats};
-pub use shapes::{SHAPES_DEFAULT, Shapes, Stats as ShapeStats};
+pub use shapes::{SHAPES_DEFAULT, Shapes, Stats as ShapeStats, layout};
 pub use value::{KeyText, Pick, Value};
 
 /// How many containers may be open at once, the entity's own included; deeper is refused. As in

@@ -36,7 +36,7 @@ impl<'a> Reader<'a> {
 
     /// `N` little-endian bytes as a number.
     #[inline]
-    fn uint<const N: usize>(&mut self) -> Result<u64, Error> {
+    pub fn uint<const N: usize>(&mut self) -> Result<u64, Error> {
         let mut bytes = [0; 8];
         bytes[..N].copy_from_slice(&self.array::<N>()?);
         Ok(u64::from_le_bytes(bytes))

@@ -24,7 +24,10 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use super::Error;
+use super::coded;
+use super::constants::CONSTANTS;
 use super::shape::{Shape, check, generalise, keys_are_data};
+use crate::cache::arena::words::{self, WORD, Words};
 
 /// Shapes of a table unless told otherwise. The three guilds of the corpus have 256 (`benches/encoding.rs`).
 pub const SHAPES_DEFAULT: usize = 4_096;
@@ -40,6 +43,9 @@ pub const VARIANTS_MAX: u16 = 256;
 pub const SPECIFIC_KEYS_MAX: usize = 32;
 /// Shapes a table can have; their numbers then take three bytes at most.
 const SHAPES_LIMIT: usize = 1 << 20;
+
+/// What stands before a shape's text where shapes are kept.
+const KEPT_HEAD: usize = 3;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"RWSH");
 /// Raised with any change of tags, words or layout.
@@ -81,6 +87,9 @@ pub struct Shapes {
     refused: AtomicU64,
     /// Held by whoever adds.
     adding: Mutex<()>,
+    /// Where shapes are written before anybody is told of them: bytes written, then for each general u8 | length u16 |
+    /// text.
+    kept: Option<Words>,
 }
 
 impl Default for Shapes {
@@ -103,6 +112,7 @@ impl Shapes {
             generalised: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             adding: Mutex::new(()),
+            kept: None,
         }
     }
 
@@ -166,6 +176,63 @@ impl Shapes {
             rest = after;
         }
         if rest.is_empty() { Ok(shapes) } else { Err(Error::Damaged) }
+    }
+
+    /// Words that it needs to be kept.
+    pub fn kept_words(&self) -> usize {
+        1 + (self.bytes_max() + self.records.len() * KEPT_HEAD).div_ceil(WORD)
+    }
+
+    /// Reads the shapes that an earlier process has kept in `kept` and goes on there. The table is empty before.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] when this build did not write them.
+    pub fn keep_in(&mut self, kept: Words) -> Result<(), Error> {
+        let length = usize::try_from(words::word(kept.all(), 0)).map_err(|_| Error::Damaged)?;
+        let bytes = words::read_bytes(kept.all(), WORD, length);
+        if bytes.len() != length {
+            return Err(Error::Damaged);
+        }
+        let (mut rest, mut text_general) = (bytes.as_slice(), Vec::new());
+        while let Some((&[general, a, b], after)) = rest.split_first_chunk() {
+            let length = usize::from(u16::from_le_bytes([a, b]));
+            let (text, after) = after.split_at_checked(length).ok_or(Error::Damaged)?;
+            check(text)?;
+            generalise(text, &mut text_general);
+            let is_general = general == 1;
+            let sound = general <= 1 && is_general == (*text == *text_general);
+            if !sound || self.find(hash(text), text).is_some() {
+                return Err(Error::Damaged);
+            }
+            self.add(text, is_general).ok_or(Error::Damaged)?;
+            if !is_general {
+                // The general one comes first, and counts those that have constants.
+                let id = self.find(hash(&text_general), &text_general).ok_or(Error::Damaged)?;
+                let variants = self.records[id as usize - 1].variants.get_mut();
+                *variants =
+                    variants.checked_add(1).filter(|count| *count <= VARIANTS_MAX).ok_or(Error::Damaged)?;
+            }
+            rest = after;
+        }
+        self.kept = Some(kept);
+        if rest.is_empty() { Ok(()) } else { Err(Error::Damaged) }
+    }
+
+    /// Writes a shape behind those that are kept; false when there is no room.
+    fn keep(&self, text: &[u8], general: bool) -> bool {
+        let Some(kept) = &self.kept else { return true };
+        let all = kept.all();
+        let used = words::word(all, 0) as usize;
+        let [a, b] = (text.len() as u16).to_le_bytes();
+        let head = [u8::from(general), a, b];
+        let start = WORD.saturating_add(used);
+        let done = words::put_bytes(all, start, &head) && words::put_bytes(all, start + KEPT_HEAD, text);
+        if done {
+            words::in_order();
+            words::put_word(all, 0, (used + KEPT_HEAD + text.len()) as u64);
+            words::in_order();
+        }
+        done
     }
 
     /// What the table holds and what it could not take.
@@ -235,6 +302,10 @@ impl Shapes {
         let id = if general { self.records.len() as u32 - count } else { count + 1 };
         let shape = Shape::new(text).ok()?;
         let bytes = shape.bytes();
+        // Before any value can use it.
+        if !self.keep(text, general) {
+            return None;
+        }
         self.records[id as usize - 1].shape.set(shape).ok()?;
         let (hash, mask) = (hash(text), self.index.len() - 1);
         let mut slot = hash as usize & mask;
@@ -302,6 +373,12 @@ impl Shapes {
         }
         Some((id, true))
     }
+}
+
+/// Tells builds whose encoded bytes mean something else from this one: a sum of what they refer to by number.
+pub fn layout() -> u64 {
+    let texts = CONSTANTS.iter().map(|constant| constant.text.as_bytes()).chain(coded::table());
+    words::sum(std::iter::once(u64::from(VERSION)).chain(texts.map(hash)))
 }
 
 /// Folds eight bytes at a time. Not against enemies: keys come from Discord, and a full table stays correct.

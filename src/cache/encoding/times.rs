@@ -71,6 +71,11 @@ pub(super) fn put_time(out: &mut Vec<u8>, text: &[u8]) -> Option<u8> {
     Some(tag)
 }
 
+/// Whether [`write_time`] takes so many seconds.
+pub(super) fn is_time(seconds: u64) -> bool {
+    seconds < SECONDS_END
+}
+
 /// Writes a time as JSON text; `fraction` is a value and its digits, `zone` what is behind, the quote included.
 pub(super) fn write_time(
     out: &mut Vec<u8>,
@@ -78,7 +83,7 @@ pub(super) fn write_time(
     fraction: Option<(u64, usize)>,
     zone: &[u8],
 ) -> Result<(), Error> {
-    if seconds >= SECONDS_END {
+    if !is_time(seconds) {
         return Err(Error::Damaged);
     }
     let mut text = *b"\"0000-00-00T00:00:00.000000";

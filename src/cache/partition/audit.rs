@@ -30,6 +30,18 @@ fn number(mut value: &[u8]) -> u64 {
 }
 
 impl Partition {
+    /// All that it holds.
+    #[cfg(test)]
+    pub fn rows(&self) -> Vec<(Key, Vec<u8>)> {
+        let (from, to) = (Key { kind: 0, a: 0, b: 0 }, Key { kind: 0xfe, a: u64::MAX, b: u64::MAX });
+        let rows = self.tree.range(from, to).map(|(key, value)| {
+            let mut bytes = Vec::new();
+            value.read_into(&mut bytes);
+            (key, bytes)
+        });
+        rows.collect()
+    }
+
     /// What does not agree, in words, and how many entries the directory ought to have of this partition.
     pub fn audit(&self, common: &Common) -> (Vec<String>, usize) {
         let (from, to) = (Key { kind: 0, a: 0, b: 0 }, Key { kind: 0xfe, a: u64::MAX, b: u64::MAX });

@@ -10,6 +10,7 @@
 //! rows.rs keys.rs   how things lie in the tree
 //! sweep.rs pressure.rs   what goes bit by bit, and what goes when memory is short
 //! answers.rs   the way out
+//! restore.rs   what an earlier process left, if it is sound
 //! audit.rs     whether rows agree, for tests
 //! ```
 //!
@@ -26,6 +27,7 @@ mod members;
 mod messages;
 mod pressure;
 mod reactions;
+mod restore;
 mod rows;
 mod sweep;
 mod threads;
@@ -40,6 +42,7 @@ use super::arena::{Region, Tree};
 use super::common::Common;
 use super::counts::Counts;
 use super::encoding::{Encoder, Parser};
+use super::kept::{Position, Record, Saved};
 pub use answers::{ANSWER_BYTES_MAX, Answered, directory_rows, guild_of};
 pub use events::Event;
 use pressure::Cursors;
@@ -68,6 +71,10 @@ pub struct Partition {
     memo: Memo,
     /// Set while an event is applied: found set by the next one, the last has broken off and nothing is certain.
     changing: bool,
+    /// How far the shard's events have been applied.
+    position: Position,
+    /// Its place in the file, if there is one.
+    record: Option<Record>,
 }
 
 impl Partition {
@@ -86,23 +93,77 @@ impl Partition {
             cursors: Cursors::default(),
             memo: Memo::default(),
             changing: false,
+            position: Position::default(),
+            record: None,
         }
     }
 
-    /// Forgets everything.
+    /// Keeps it in a file from now on, what it holds already included.
+    pub fn keep_in(&mut self, record: Record) {
+        record.begin();
+        self.record = Some(record);
+        self.save();
+    }
+
+    /// Forgets everything, but how far it has come.
     fn clear(&mut self, common: &Common) {
         self.tree.clear();
         common.directory.purge(self.index);
-        let (index, told) = (self.index, self.told);
-        *self = Partition { told, ..Partition::new(index, &common.region) };
+        self.start_over(common);
+    }
+
+    /// Forgets everything, in a change of its own; nothing has been applied then.
+    pub fn forget(&mut self, common: &Common) {
+        // A partition that broke off is cleared by this, in another way.
+        if self.begin(common) {
+            // Entry by entry, as that leaves none behind that were only counted.
+            self.each_listed(|row, id| common.directory.remove(row, id, self.index));
+            self.tree.clear();
+            self.start_over(common);
+        }
+        self.position = Position::default();
+        self.end(common);
+    }
+
+    fn start_over(&mut self, common: &Common) {
+        let Partition { index, told, changing, position, .. } = *self;
+        let record = self.record.take();
+        *self = Partition { told, changing, position, record, ..Partition::new(index, &common.region) };
+    }
+
+    /// How far the shard's events have been applied.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Notes how far it is, within a change.
+    pub fn set_position(&mut self, position: Position) {
+        self.position = position;
+    }
+
+    /// Tells the directory and the totals of what an earlier process left.
+    pub fn enlist(&mut self, common: &Common) {
+        const SOME: usize = 1024;
+        let mut some = Vec::with_capacity(SOME);
+        self.each_listed(|row, id| {
+            some.push((row, id));
+            if some.len() == SOME {
+                common.directory.add_all(&some, self.index);
+                some.clear();
+            }
+        });
+        common.directory.add_all(&some, self.index);
+        self.tell(common);
     }
 
     /// Begins a change. False: the last one broke off half way, so everything had to be forgotten.
     pub fn begin(&mut self, common: &Common) -> bool {
         let sound = !std::mem::replace(&mut self.changing, true);
+        if let Some(record) = &self.record {
+            record.begin();
+        }
         if !sound {
             self.clear(common);
-            self.changing = true;
         }
         sound
     }
@@ -115,7 +176,22 @@ impl Partition {
     /// Ends a change and tells the totals.
     pub fn end(&mut self, common: &Common) {
         self.tell(common);
+        self.save();
         self.changing = false;
+    }
+
+    /// Writes to the file what has come of a change.
+    #[inline]
+    fn save(&self) {
+        if let Some(record) = &self.record {
+            record.end(&Saved {
+                root: self.tree.root(),
+                me: self.me,
+                own_reference: self.own_reference,
+                last_number: self.last_number,
+                position: self.position,
+            });
+        }
     }
 
     /// Tells the totals what has changed.

@@ -148,10 +148,11 @@ impl Step<'_> {
                         continue;
                     };
                     let (common, all) = (self.common, self.all);
+                    other.begin(common);
                     let mut step = Step::new(common, all, &mut other, self.tools);
                     step.relieving = true;
                     let given = give(&mut step);
-                    other.tell(common);
+                    other.end(common);
                     given
                 };
                 given += this;

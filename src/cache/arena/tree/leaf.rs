@@ -114,7 +114,6 @@ impl<'a> Leaf<'a> {
     }
 
     /// Bytes of the keys' common prefix.
-    #[cfg(test)]
     pub(super) fn prefix(&self) -> usize {
         KEY_BYTES - self.suffix
     }
@@ -137,6 +136,34 @@ impl<'a> Leaf<'a> {
     #[inline]
     pub(super) fn body(&self, at: usize) -> Option<Body<'a>> {
         Body::read(self.page, self.offset(at))
+    }
+
+    /// Bytes of all bodies, if each lies where bodies are, is written as [`Body::write`] does and has its bytes to itself.
+    pub(super) fn verify_bodies(&self) -> Option<usize> {
+        const WORD: usize = u64::BITS as usize;
+        let (mut taken, mut sum) = ([0u64; PAGE_BYTES / WORD], 0);
+        for at in 0..self.count {
+            let (start, body) = (self.offset(at), self.body(at)?);
+            let end = start + body.size();
+            // A short value is written with one byte before it: with two it would end elsewhere.
+            let short = matches!(body, Body::Inline(value) if value.len() < 0x80);
+            if start < self.heap || end > PAGE_BYTES || short != (self.page[start] < 0x80) {
+                return None;
+            }
+            let mut from = start;
+            while from < end {
+                let (word, bit) = (from / WORD, from % WORD);
+                let count = (end - from).min(WORD - bit);
+                let bits = (u64::MAX >> (WORD - count)) << bit;
+                if taken[word] & bits != 0 {
+                    return None;
+                }
+                taken[word] |= bits;
+                from += count;
+            }
+            sum += end - start;
+        }
+        Some(sum)
     }
 
     /// The entry of `key`, or where it would stand.

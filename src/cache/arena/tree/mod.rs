@@ -40,6 +40,7 @@ mod leaf;
 mod long;
 mod node;
 mod range;
+mod restore;
 mod shrink;
 mod spread;
 
@@ -61,6 +62,7 @@ pub(super) use body::INLINE_MAX;
 pub use body::VALUE_BYTES_MAX;
 pub use key::Key;
 pub use range::{Range, Value};
+pub use restore::{Damage, Root, restore};
 
 /// The most inner levels.
 pub(super) const LEVELS_MAX: usize = 8;

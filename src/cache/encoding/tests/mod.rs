@@ -243,7 +243,7 @@ fn damaged_bytes_give_an_error_or_json() {
     let seed = seed();
     let mut rng = Rng::new(seed);
     let mut bench = Bench::new(64);
-    let (mut bytes, mut text) = (Vec::new(), Vec::new());
+    let (mut bytes, mut text, mut scratch) = (Vec::new(), Vec::new(), Vec::new());
     let mut whole = 0;
     let context = Context { own: 761014731138494465, parent: 2048 };
     for case in 0..20_000 {
@@ -268,7 +268,9 @@ fn damaged_bytes_give_an_error_or_json() {
         let Bench { parser, encoder, shapes } = &mut bench;
         let entity = Entity { bytes: &damaged, context, shapes };
         text.clear();
-        if entity.write(&mut text).is_ok() {
+        let written = entity.write(&mut text);
+        assert_eq!(entity.verify(&mut scratch), matches!(written, Ok(()) | Err(Error::TooLarge)));
+        if written.is_ok() {
             read(&text);
             whole += 1;
         }
