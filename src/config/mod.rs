@@ -102,6 +102,8 @@ pub struct Config {
     pub queue_url: Option<Endpoint>,
     /// STATE_DIR, or what stands for it; `None` keeps nothing.
     pub state_dir: Option<PathBuf>,
+    /// LOCK_WAIT_MS.
+    pub lock_wait: Duration,
     /// STOP_TIMEOUT_MS.
     pub stop_timeout: Duration,
     /// What is not wrong but worth a line in the log at start.
@@ -206,6 +208,7 @@ impl Config {
             Endpoint::parse(text).map_err(|error| format!("a URL that cannot be used: {error}"))
         });
         let state_dir = from.state_dir();
+        let lock_wait = from.required(&s::LOCK_WAIT_MS, duration_ms(600_000));
         let stop_timeout = from.required(&s::STOP_TIMEOUT_MS, duration_ms(600_000));
         let (problems, in_effect) = from.finish();
 
@@ -245,6 +248,7 @@ impl Config {
                 identify_reserve: identify_reserve?,
                 queue_url,
                 state_dir,
+                lock_wait: lock_wait?,
                 stop_timeout: stop_timeout?,
                 in_effect,
             })

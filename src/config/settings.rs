@@ -173,7 +173,10 @@ settings! {
         "The identify queue that all processes of the bot share: `rateway queue` or twilight's gateway-queue. IDENTIFY_RESERVE and IDENTIFY_SLACK_MS are then that queue's.");
     STATE_DIR = Setting::new("STATE_DIR", "state_dir", Unset("systemd's STATE_DIRECTORY, else $XDG_STATE_HOME/rateway, else ~/.local/state/rateway"),
         "a folder, or `none`",
-        "What outlives a restart: how many sessions were started today, and that one was just now.");
+        "What outlives a restart: sessions, the cache (its file takes CACHE_MEMORY), session starts of today. One rateway at a time has it.");
+    LOCK_WAIT_MS = Setting::new("LOCK_WAIT_MS", "lock_wait_ms", Value("10000"),
+        "a whole number, 0 to 600000 (milliseconds)",
+        "How long a start waits for another rateway to let go of STATE_DIR. Longer than STOP_TIMEOUT_MS, so that the new one may be started before the old one is stopped.");
     STOP_TIMEOUT_MS = Setting::new("STOP_TIMEOUT_MS", "stop_timeout_ms", Value("5000"),
         "a whole number, 0 to 600000 (milliseconds)",
         "How long a stop may wait for confirms and closes. Below the 10 s after which container runtimes kill.");

@@ -97,6 +97,10 @@ pub struct Published<'a> {
     pub name: &'a str,
     /// Its body as Discord sent it, secrets and all.
     pub d: &'a [u8],
+    /// Hash of its session.
+    pub session_hash: u64,
+    /// Its sequence number; 0 where it has none.
+    pub seq: u64,
 }
 
 /// Takes one payload: tells the shard and appends what is to be published to `batch`. Events that are new are given
@@ -157,7 +161,7 @@ pub fn accept<'a>(
     batch.frame_max = framing.frame_max;
     batch.records.push(Record::new(dispatch.session_hash, seq, batch.bytes.len()));
     stats.published += 1;
-    Ok(Some(Published { name, d }))
+    Ok(Some(Published { name, d, session_hash: dispatch.session_hash, seq }))
 }
 
 /// The part of an event's name that fits a routing key.

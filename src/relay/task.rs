@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use crate::base::Buf;
-use crate::cache::{self, Cache};
+use crate::cache::{self, Cache, Position};
 use crate::gateway::shard::{Cause, Input, Output, SessionLost, Shard, State};
 use crate::reactor::{Task, Turn};
 use crate::stream::transport::{self, Endpoint, Incoming, Transport};
@@ -278,7 +278,14 @@ impl ShardTask {
                             if let (Some(event), Some(cache)) = (published, &self.options.cache)
                                 && let Some(partition) = self.partition
                             {
-                                let applied = cache.apply(partition, event.name, event.d, &mut scratch.cache);
+                                let position = Position { session: event.session_hash, seq: event.seq };
+                                let applied = cache.apply_at(
+                                    partition,
+                                    position,
+                                    event.name,
+                                    event.d,
+                                    &mut scratch.cache,
+                                );
                                 if applied == cache::Applied::Broken {
                                     log::error!(
                                         shard = self.shard.shard_id();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::home::{Home, Reactor, TIMER_KEEPING};
 use super::key::{Key, Owner};
+use crate::gateway::session::session_hash;
 use crate::reactor::Turn;
 use crate::relay::gap::Gap;
 use crate::state::{Folder, Kept, Sessions, Stamp};
@@ -46,6 +47,12 @@ impl Home {
                 ),
             }
         }
+        if let Some(cache) = &self.shared.cache {
+            // A shard that begins anew is told everything; until then nothing is better than what is out of date.
+            for slot in self.shards.iter().filter(|slot| slot.inherited.is_none()) {
+                cache.forget(slot.shard_id);
+            }
+        }
         for cluster in &self.clusters {
             let count =
                 self.shards[cluster.slots.clone()].iter().filter(|slot| slot.inherited.is_some()).count();
@@ -55,23 +62,29 @@ impl Home {
         }
     }
 
-    fn recall_session(&mut self, turn: Turn, index: usize, kept: Kept, age: Duration) {
+    fn recall_session(&mut self, turn: Turn, index: usize, mut kept: Kept, age: Duration) {
         let slot = &mut self.shards[index];
         let shard = slot.shard_id;
+        let session_hash = session_hash(kept.id.expose());
+        let cached = self.shared.cached.get(&shard).filter(|position| position.session == session_hash);
         let why = if age > SESSION_AGE_MAX {
             return log::debug!(shard; "a session of long ago is left alone");
         } else if kept.shard_count != self.shared.shard_count {
             "the bot has another number of shards now"
-        } else if self.shared.cache.is_some() {
-            // Discord does not tell again what the cache has forgotten with the process.
+        } else if kept.seq == 0 {
+            "nothing of it had reached the broker"
+        } else if self.shared.cache.is_some() && cached.is_none() {
+            // Discord does not tell again what the cache has forgotten.
             "the cache begins anew"
         } else {
+            // An event is cached before the broker confirms it, so this changes nothing, unless files were exchanged.
+            kept.seq = cached.map_or(kept.seq, |position| position.seq.min(kept.seq));
             slot.inherited = Some(kept);
             return;
         };
         log::info!(shard; "the session of an earlier process is not resumed: {why}");
         let gap = Gap {
-            session_hash: crate::gateway::session::session_hash(kept.id.expose()),
+            session_hash,
             last_seq: kept.seq,
             from_ms: turn.wall_ms.saturating_sub(age.as_millis() as u64),
             reason: format!("restarted, and {why}"),

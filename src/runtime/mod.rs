@@ -51,6 +51,9 @@ use shared::{ClusterPlan, Shared};
 /// Discord's spacing of identifies in one bucket.
 const IDENTIFY_SPACING: Duration = Duration::from_secs(5);
 
+/// How often a folder that another process has is tried again.
+const LOCK_POLL: Duration = Duration::from_millis(20);
+
 /// Why the process ends with an error.
 #[derive(Debug)]
 pub enum Error {
@@ -196,6 +199,11 @@ pub fn run(config: Config, flags: Flags) -> Result<(), Error> {
             shared.fail("a thread ended by a bug in rateway".into());
         }
     }
+    if let Some(cache) = &shared.cache
+        && let Err(error) = cache.close()
+    {
+        log::warn!("what is cached will be of no use after a start of the machine: {error}");
+    }
     match shared.failure.lock().take() {
         Some(why) => Err(Error::Fatal(why)),
         None => Ok(()),
@@ -262,18 +270,29 @@ fn http_options(config: &Config) -> http::Options {
 /// The folder with what outlives the process. One that cannot be used is told of, and the process does without.
 fn state_folder(config: &Config) -> Option<Folder> {
     let path = config.state_dir.as_ref()?;
-    match Folder::open(path, "gateway") {
-        Ok(folder) => Some(folder),
-        Err(OpenError::Taken) => {
-            log::warn!(
-                "another rateway has STATE_DIR {}: this one keeps nothing over a restart",
-                path.display()
-            );
-            None
-        }
-        Err(OpenError::Io(error)) => {
-            log::warn!("nothing is kept over a restart: STATE_DIR {}: {error}", path.display());
-            None
+    let deadline = clock::read().now + config.lock_wait;
+    let mut is_told = false;
+    loop {
+        match Folder::open(path, "gateway") {
+            Ok(folder) => return Some(folder),
+            // It may be about to stop, to hand over what it has.
+            Err(OpenError::Taken) if clock::read().now < deadline => {
+                if !std::mem::replace(&mut is_told, true) {
+                    log::info!("waiting for the rateway that has STATE_DIR {}", path.display());
+                }
+                thread::sleep(LOCK_POLL);
+            }
+            Err(OpenError::Taken) => {
+                log::warn!(
+                    "another rateway has STATE_DIR {}: this one keeps nothing over a restart",
+                    path.display()
+                );
+                return None;
+            }
+            Err(OpenError::Io(error)) => {
+                log::warn!("nothing is kept over a restart: STATE_DIR {}: {error}", path.display());
+                return None;
+            }
         }
     }
 }
@@ -304,9 +323,12 @@ fn shared(
         allow_plain: config.discord_api_url.starts_with("http://"),
         ..shard::Options::new(config.token.clone(), config.intents, plan.total, bot.url.clone())
     });
-    let cache = match config.cache_enabled {
-        true => Some(Arc::new(new_cache(config, plan)?)),
-        false => None,
+    let (cache, cached) = match config.cache_enabled {
+        true => {
+            let (cache, kept) = new_cache(config, plan, &state, identity)?;
+            (Some(Arc::new(cache)), kept)
+        }
+        false => (None, Vec::new()),
     };
     let task_options = Arc::new(TaskOptions {
         transport: transport::Options {
@@ -337,6 +359,7 @@ fn shared(
         task_options,
         cache,
         state,
+        cached: cached.into_iter().map(|kept| (kept.shard, kept.position)).collect(),
         identity,
         ready_secrets: config.ready_secrets,
         persistent: config.persistent_events,
@@ -349,8 +372,14 @@ fn shared(
     })
 }
 
-/// The cache with all its memory.
-fn new_cache(config: &Config, plan: &Plan) -> Result<Cache, Error> {
+/// The cache with all its memory: in a file that outlives the process where there is a place for it, and with it the
+/// shards whose entities an earlier process left.
+fn new_cache(
+    config: &Config,
+    plan: &Plan,
+    state: &State,
+    identity: [u8; 32],
+) -> Result<(Cache, Vec<cache::Kept>), Error> {
     let options = cache::Options {
         memory_bytes: config.cache_memory_bytes,
         holding: cache::Holding {
@@ -362,7 +391,20 @@ fn new_cache(config: &Config, plan: &Plan) -> Result<Cache, Error> {
         shard_count: plan.total,
         seed: [seed()?, seed()?],
     };
-    Cache::new(options).map_err(|error| Error::Cache(config.cache_memory_bytes, error))
+    if let Some(folder) = state {
+        let path = folder.path().join("cache");
+        match Cache::open(options.clone(), &path, identity) {
+            Ok(opened) => {
+                for told in &opened.told {
+                    log::info!("cache {}: {told}", path.display());
+                }
+                return Ok((opened.cache, opened.kept));
+            }
+            Err(error) => log::warn!("the cache is not kept over a restart: {}: {error}", path.display()),
+        }
+    }
+    let bytes = config.cache_memory_bytes;
+    Cache::new(options).map(|cache| (cache, Vec::new())).map_err(|error| Error::Cache(bytes, error))
 }
 
 fn log_plan(plan: &Plan, bot: &GatewayBot) {

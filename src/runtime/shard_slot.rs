@@ -88,6 +88,12 @@ impl ShardSlot {
         if session.map(Session::hash) == self.session.as_ref().map(|(hash, _)| *hash) {
             return;
         }
+        // A session that was taken over is confirmed as far as it was then.
+        if let Some((session, seq)) = session.and_then(|session| Some((session.hash(), session.confirmed()?)))
+        {
+            self.confirmed_up_to =
+                self.confirmed_up_to.filter(|(hash, _)| *hash == session).or(Some((session, seq)));
+        }
         self.session = session.map(|session| {
             let kept = Kept {
                 id: session.id().clone(),
@@ -100,11 +106,11 @@ impl ShardSlot {
         self.unkept = true;
     }
 
-    /// The session as a later process may resume it: from what the broker has. `None` while nothing of it is confirmed,
-    /// as READY would be lost.
+    /// The session as a later process may resume it: from what the broker has. Seq 0 while nothing of it is confirmed:
+    /// such a one cannot be resumed, as READY would be lost, but it can be told of.
     pub fn kept(&self) -> Option<Kept> {
         let (hash, kept) = self.session.as_ref()?;
-        let seq = self.confirmed_up_to.filter(|(session, _)| session == hash).map(|(_, seq)| seq)?;
+        let seq = self.confirmed_up_to.filter(|(session, _)| session == hash).map_or(0, |(_, seq)| seq);
         Some(Kept { seq, ..kept.clone() })
     }
 

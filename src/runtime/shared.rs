@@ -1,5 +1,6 @@
 //! What all threads of the process read, and the few things that they tell its main thread.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::amqp::uri::Uri;
-use crate::cache::Cache;
+use crate::cache::{Cache, Position};
 use crate::gateway::shard;
 use crate::relay::task::TaskOptions;
 
@@ -47,6 +48,8 @@ pub struct Shared {
     pub cache: Option<Arc<Cache>>,
     /// What outlives the process, if anything, and what its files have to be of.
     pub state: State,
+    /// Up to where the shards are whose entities an earlier process left in the cache.
+    pub cached: HashMap<u32, Position>,
     /// See [`super::keeping::identity`].
     pub identity: [u8; 32],
     /// READY keeps its secrets.

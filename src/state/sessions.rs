@@ -46,7 +46,7 @@ pub struct Kept {
     pub resume_url: Option<String>,
     /// The bot's shards when it began.
     pub shard_count: u32,
-    /// The last seq up to which the broker had everything.
+    /// The last seq up to which the broker had everything; 0 for nothing.
     pub seq: u64,
 }
 

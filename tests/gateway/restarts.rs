@@ -21,8 +21,11 @@ impl Drop for Scratch {
     }
 }
 
-fn setup(label: &'static str, scratch: &Scratch) -> Setup {
-    Setup::new(label, 6, 3).env("STATE_DIR", &scratch.0.display().to_string()).env("CACHE_ENABLED", "false")
+fn setup(label: &'static str, scratch: &Scratch, cache: bool) -> Setup {
+    Setup::new(label, 6, 3)
+        .env("STATE_DIR", &scratch.0.display().to_string())
+        .env("CACHE_MEMORY", "16MiB")
+        .env("CACHE_ENABLED", if cache { "true" } else { "false" })
 }
 
 /// Fails when a session was lost or a session start spent since the first start of all six shards.
@@ -34,8 +37,17 @@ fn assert_resumed(stage: &Stage) {
 
 #[test]
 fn a_stop_and_a_start_cost_nothing() {
-    let scratch = Scratch::new("stop");
-    let mut stage = setup("restart", &scratch).start();
+    stopped_and_started("restart", false);
+}
+
+#[test]
+fn nor_with_a_cache() {
+    stopped_and_started("restart-cache", true);
+}
+
+fn stopped_and_started(label: &'static str, cache: bool) {
+    let scratch = Scratch::new(label);
+    let mut stage = setup(label, &scratch, cache).start();
     stage.set_rate(3000.0);
     for _ in 0..3 {
         let sent = stage.sim.ledger().dispatches;
@@ -51,8 +63,22 @@ fn a_stop_and_a_start_cost_nothing() {
 
 #[test]
 fn kills_cost_nothing_but_repeats() {
-    let scratch = Scratch::new("kill");
-    let mut stage = setup("kill", &scratch).start();
+    killed("kill", false);
+}
+
+/// What is torn by a kill costs its shard a session, and is told; nothing else is lost. See `cache_model` for what the
+/// cache holds then.
+#[test]
+fn kills_with_a_cache() {
+    killed("kill-cache", true);
+}
+
+fn killed(label: &'static str, cache: bool) {
+    let scratch = Scratch::new(label);
+    let mut stage = setup(label, &scratch, cache).start();
+    // A session of which nothing has reached the broker cannot be resumed.
+    stage.settle();
+    let_pass(0.3);
     stage.set_rate(3000.0);
     let rounds = std::env::var("RATEWAY_KILLS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(8);
     for round in 0..rounds {
@@ -66,15 +92,26 @@ fn kills_cost_nothing_but_repeats() {
         }
     }
     stage.wait_up();
+    if cache {
+        // A shard whose part of the cache was torn begins a new session, and says what that has cost.
+        stage.set_rate(0.0);
+        let lost = stage.sim.ledger().sessions.len() - 6;
+        wait_until("every lost session is told of", || {
+            stage.worker.find(|message| message.key == "RATEWAY_GAP").len() >= lost
+        });
+        println!("{label}: {rounds} kills, {lost} of 6 sessions lost");
+        stage.assert_well_behaved();
+        return;
+    }
     assert_resumed(&stage);
     let repeats = stage.judge();
-    println!("{rounds} kills, {repeats} events came again");
+    println!("{label}: {rounds} kills, {repeats} events came again");
 }
 
 #[test]
 fn other_settings_and_ended_sessions_begin_anew() {
     let scratch = Scratch::new("anew");
-    let mut stage = setup("anew", &scratch).arg("--end-sessions").start();
+    let mut stage = setup("anew", &scratch, true).arg("--end-sessions").start();
     stage.settle();
     assert_eq!(stage.gateway.stop(), 0);
     stage.restart();
