@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use mio::net::TcpListener;
 use mio::{Interest, Registry, Token};
+use socket2::SockRef;
 
 use super::Socket;
 
@@ -19,6 +20,11 @@ pub enum Accepted {
     /// so try again after a while.
     Exhausted(io::Error),
 }
+
+/// How many connections may wait to be accepted. As many as the system allows (net.core.somaxconn, 4096 by default),
+/// since what is beyond it is tried again by the peer's system only after 1 s, then 2, then 4, and thousands come at once
+/// when what they spoke to before was restarted. mio asks for 128.
+const BACKLOG: i32 = 65_535;
 
 /// A listening socket, its token and whether somebody may wait.
 #[derive(Debug)]
@@ -35,6 +41,8 @@ impl Listener {
     /// When the address is taken, not this machine's, or not allowed.
     pub fn bind(registry: &Registry, address: SocketAddr, token: usize) -> io::Result<Listener> {
         let mut listener = TcpListener::bind(address)?;
+        // Said again to a socket that listens, it changes the number.
+        SockRef::from(&listener).listen(BACKLOG)?;
         registry.register(&mut listener, Token(token), Interest::READABLE)?;
         Ok(Listener { listener, ready: true })
     }

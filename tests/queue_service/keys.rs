@@ -1,6 +1,6 @@
 //! One service for many bots, and the forms of the programs before it.
 
-use crate::service::{OWN, Service};
+use crate::service::{OWN, Scratch, Service};
 use crate::shard::Shard;
 use crate::support::dead_port;
 
@@ -106,11 +106,13 @@ fn sandwich_is_answered_as_it_reads() {
 #[test]
 fn pluralkits_variables() {
     let (port, admin) = (dead_port(), dead_port());
+    let state = Scratch::quiet("pluralkit");
     let process = crate::support::Gateway::start(
         &[
             ("ADDR".to_owned(), format!("127.0.0.1:{port}")),
             ("CONCURRENCY".to_owned(), "3".to_owned()),
             ("ADMIN_PORT".to_owned(), admin.to_string()),
+            ("STATE_DIR".to_owned(), state.path().to_owned()),
         ],
         &["queue"],
     );
@@ -120,7 +122,7 @@ fn pluralkits_variables() {
         process,
         queue: format!("127.0.0.1:{port}"),
         admin: format!("127.0.0.1:{admin}"),
-        _state: None,
+        _state: Some(state),
     };
     for shard in 0..3 {
         service.ask(&format!("/?shard={shard}")).answer().assert_permit();

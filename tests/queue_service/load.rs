@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::service::{OWN, Service};
 use crate::shard::Shard;
-use crate::support::wait_until;
+use crate::support::{PATIENCE, wait_until};
 
 /// Lets this process, and what it starts, open as many files as the system allows it; says how many.
 fn files() -> u64 {
@@ -110,11 +110,26 @@ fn ten_thousand_who_wait() {
     let bytes = (after.saturating_sub(before)) * 1024 / count as u64;
     println!("{count} waiting connections: {before} KiB before, {after} KiB with them, {bytes} bytes each");
     assert!(bytes < BYTES_MAX, "{bytes} bytes each");
-    // All of them leave; who was there first is still served.
-    let last = waiting.split_off(1);
-    drop(last);
-    service.wait_connections(1);
-    let mut first = waiting.pop().expect("one stayed");
-    first.permit();
+    // They leave all at once, and nobody is kept from asking.
+    waiting.clear();
+    service.wait_connections(0);
+    service.ask("/?shard=0").permit();
     assert_eq!(service.gate("bot-0")["waiting"], 0);
+}
+
+/// A whole fleet asks within the moment in which the service is busy with something else: the system takes all of their
+/// connections, as one that it does not take is tried again only a second later, and then two.
+#[test]
+fn a_fleet_that_asks_at_once() {
+    let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn").expect("Linux");
+    let allowed: usize = allowed.trim().parse().expect("a number");
+    let count = fitting(2000).min(allowed);
+    let service = Service::start(&[("LOG_LEVEL", "info")]);
+    service.process.signal(libc::SIGSTOP);
+    // One that does not fit would wait in vain, as nothing is accepted meanwhile.
+    let address = service.queue.parse().expect("an address");
+    let connect = |_| std::net::TcpStream::connect_timeout(&address, PATIENCE);
+    let fleet: Result<Vec<_>, _> = (0..count).map(connect).collect();
+    service.process.signal(libc::SIGCONT);
+    assert_eq!(fleet.map(|fleet| fleet.len()).expect("all of them are taken"), count);
 }

@@ -9,8 +9,10 @@ fn permits_of_a_bucket_come_in_order_and_apart() {
     // Ids that are not in order, so that it is the order of asking that counts.
     let mut first = service.ask("/?shard=4");
     let mut seen = vec![first.permit()];
-    let mut waiting: Vec<_> =
-        ["/?shard=8", "/?shard=2"].map(|target| service.ask_and_wait(OWN, target)).into();
+    // On the same connection it waits as anybody else does.
+    first.ask("/?shard=8");
+    service.wait_waiting(OWN, 1);
+    let mut waiting = [first, service.ask_and_wait(OWN, "/?shard=2")];
     for turn in 0..waiting.len() {
         let (now, later) = waiting[turn..].split_first_mut().expect("one is left");
         seen.push(now.permit());
@@ -24,16 +26,6 @@ fn permits_of_a_bucket_come_in_order_and_apart() {
         pair[1].assert_after(pair[0], SPACING_AND_SLACK);
     }
     assert_eq!(service.gate(OWN)["granted"], 3);
-}
-
-/// The same connection asks again: it waits as anybody else does.
-#[test]
-fn a_shard_that_asks_again_waits_again() {
-    let service = Service::start(&[]);
-    let mut shard = service.ask("/");
-    let before = shard.permit();
-    shard.ask("/");
-    shard.permit().assert_after(before, SPACING_AND_SLACK);
 }
 
 #[test]

@@ -34,14 +34,7 @@ pub struct Service {
 
 /// Starts the program on free ports, and waits for nothing. The last one of several variables of a name counts.
 pub fn begin(variables: &[(&str, &str)]) -> (Gateway, Scratch) {
-    // A service that knows of nothing granted just before its start; one without any memory would begin with a pause.
-    let state = Scratch::new("usual");
-    let quiet = Snapshot { max_concurrency: 1, total: 1000, told: None, spent: Vec::new(), busy: false };
-    let folder = Folder::open(&state.0, "queue").expect("a folder");
-    for name in ["queue.json".to_owned(), format!("queue-{}.json", sha256_hex(TOKEN))] {
-        folder.write_identify(&name, &quiet, 0).expect("a write");
-    }
-    drop(folder);
+    let state = Scratch::quiet("usual");
     let usual = [
         ("HOST", "127.0.0.1"),
         ("PORT", "0"),
@@ -171,6 +164,19 @@ impl Scratch {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("queue-{label}-{}-{number}", std::process::id());
         Scratch(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name))
+    }
+
+    /// A folder of a service that knows of nothing granted just before its start; one without any memory begins with a
+    /// pause.
+    pub fn quiet(label: &str) -> Scratch {
+        let scratch = Scratch::new(label);
+        let quiet = Snapshot { max_concurrency: 1, total: 1000, told: None, spent: Vec::new(), busy: false };
+        let folder = Folder::open(&scratch.0, "queue").expect("a folder");
+        for name in ["queue.json".to_owned(), format!("queue-{}.json", sha256_hex(TOKEN))] {
+            folder.write_identify(&name, &quiet, 0).expect("a write");
+        }
+        drop(folder);
+        scratch
     }
 
     pub fn path(&self) -> &str {

@@ -87,8 +87,7 @@ fn check_says_what_is_in_effect() {
 /// A file alone, as a service manager has it.
 #[test]
 fn from_a_file() {
-    let scratch = crate::service::Scratch::new("file");
-    std::fs::create_dir_all(&scratch.0).expect("a folder");
+    let scratch = crate::service::Scratch::quiet("file");
     let file = scratch.0.join("queue.toml");
     let text = "[queue]\nhost = \"127.0.0.1\"\nport = 0\nadmin_port = 0\nconcurrency = 2\n";
     std::fs::write(&file, text).expect("a file");

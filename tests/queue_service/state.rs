@@ -7,7 +7,7 @@ use crate::shard::{SPACING_AND_SLACK, permits};
 
 /// Two permits before the restart, the second at another bot's gate, and one of each after it.
 fn restarted(label: &str, end: impl FnOnce(&mut Service)) {
-    let scratch = Scratch::new(label);
+    let scratch = Scratch::quiet(label);
     let variables = [("STATE_DIR", scratch.path()), ("CONCURRENCY", "2")];
     let mut service = Service::start(&variables);
     let own_before = service.ask("/?shard=1").permit();
@@ -43,23 +43,24 @@ fn a_kill_and_a_start() {
     restarted("kill", |service| service.process.signal(libc::SIGKILL));
 }
 
+/// Does the same with each at the same time: each waits for a spacing, and a service of its own.
+fn side_by_side<T: Sync>(of: &[T], test: impl Fn(&T) + Sync) {
+    std::thread::scope(|scope| of.iter().for_each(|one| drop(scope.spawn(|| test(one)))));
+}
+
 /// What cannot be read is told of, and does not keep the service from its work.
 #[test]
 fn damaged_state() {
-    let scratch = Scratch::new("damaged");
-    let variables = [("STATE_DIR", scratch.path())];
-    let mut service = Service::start(&variables);
-    service.ask("/").permit();
-    assert_eq!(service.process.stop(), 0);
-    drop(service);
-    let file = scratch.0.join("queue.json");
-    let good = fs::read(&file).expect("the state");
+    let scratch = Scratch::quiet("good");
+    let good = fs::read(scratch.0.join("queue.json")).expect("the state");
     let changed = String::from_utf8(good.clone()).expect("text").replace("1000", "9000");
     let cut = &good[..good.len() / 2];
-    for bad in [changed.as_bytes(), cut, b"", b"\0\xff", b"{}"] {
-        assert_ne!(bad, good);
-        fs::write(&file, bad).expect("a write");
-        let service = Service::start(&variables);
+    side_by_side(&[changed.as_bytes(), cut, b"", b"\0\xff", b"{}"], |bad| {
+        assert_ne!(*bad, good);
+        let scratch = Scratch::new("damaged");
+        fs::create_dir_all(&scratch.0).expect("a folder");
+        fs::write(scratch.0.join("queue.json"), bad).expect("a write");
+        let service = Service::start(&[("STATE_DIR", scratch.path())]);
         let line = service.process.wait_line("queue.json");
         assert!(
             line.contains("ERROR") && line.contains("is not used") && line.contains(scratch.path()),
@@ -69,12 +70,12 @@ fn damaged_state() {
         service.ask("/").permit();
         // Written anew, it is good again.
         assert_eq!(service.gate(OWN)["remaining"], 999);
-    }
+    });
 }
 
 #[test]
 fn a_folder_has_one_service() {
-    let scratch = Scratch::new("taken");
+    let scratch = Scratch::quiet("taken");
     let variables = [("STATE_DIR", scratch.path())];
     let first = Service::start(&variables);
     let (mut second, _state) = begin(&variables);
@@ -92,19 +93,19 @@ fn a_folder_that_cannot_be_written() {
     fs::create_dir_all(&scratch.0).expect("a folder");
     let file = scratch.0.join("file");
     fs::write(&file, "in the way").expect("a file");
-    for path in [file.clone(), file.join("below")] {
+    side_by_side(&[file.clone(), file.join("below")], |path| {
         let service = Service::start(&[("STATE_DIR", path.to_str().expect("text"))]);
         let line = service.process.wait_line("not kept over a restart");
         assert!(line.contains("WARN") && line.contains(path.to_str().expect("text")), "{line}");
         service.ask("/").permit();
-    }
+    });
     assert_eq!(fs::read_to_string(&file).expect("the file"), "in the way");
 }
 
 /// The folder goes away while the service runs: it goes on, says so, and counts it.
 #[test]
 fn a_folder_that_is_lost() {
-    let scratch = Scratch::new("lost");
+    let scratch = Scratch::quiet("lost");
     let service = Service::start(&[("STATE_DIR", scratch.path()), ("CONCURRENCY", "10")]);
     service.ask("/?shard=0").permit();
     assert_eq!(service.count("state_errors_total"), 0);

@@ -35,7 +35,7 @@ fn sigint() {
 /// The port is free for the next one, though connections of the last one still linger in the system.
 #[test]
 fn the_same_port_again() {
-    let scratch = Scratch::new("port");
+    let scratch = Scratch::quiet("port");
     let mut service = Service::start(&[]);
     service.ask("/").answer().assert_permit();
     let _open = service.connect();
