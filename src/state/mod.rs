@@ -4,6 +4,7 @@
 //! never as something else. Writing replaces a file by renaming, so a reader and a crash see the old one or the new.
 
 mod identify;
+pub mod spool;
 mod stamp;
 
 use std::fs::{self, File};
