@@ -180,10 +180,14 @@ impl<F: Files> Spool<F> {
         self.buffer.clear();
         self.buffer.shrink_to(BUFFER_BYTES);
         if let Err(error) = result {
-            // What came through has to give its room back. Where even that is refused the next block goes over it, and it
-            // is no block for whoever reads: its head's checksum holds in this place alone, and its end is missing.
-            let cut = self.files.truncate(file, len);
-            segment.disk = if cut.is_ok() { len } else { segment.disk.max(len + needed) };
+            // What came through has to give its room back. Where even that is refused nothing is written over it, as two
+            // halves could make a whole that nobody appended: the next block begins another segment.
+            if self.files.truncate(file, len).is_ok() {
+                segment.disk = len;
+            } else {
+                segment.disk = segment.disk.max(len + needed);
+                self.writer = None;
+            }
             self.disk_bytes = self.segments.iter().map(|segment| segment.disk).sum();
             return Err(self.count(error));
         }

@@ -132,6 +132,38 @@ fn a_damaged_record_costs_itself_alone() {
 }
 
 #[test]
+fn an_end_without_its_content_is_cut_and_asked_for_again() {
+    let (sim, all) = told(1 << 20);
+    let name = segment_name(0);
+    let sim = damaged(&sim, &name, |bytes| {
+        let len = bytes.len();
+        bytes[len - 3..].fill(0);
+    });
+    let (recovered, losses, read) = check(&sim, &all, "no content");
+    assert!(losses.is_empty() && read == all.len() - 1);
+    assert!(matches!(&recovered.notes[..], [Note::TornTail { bytes: 99, .. }]), "{recovered:?}");
+    let reach: Vec<_> = recovered.reach.iter().map(|reach| (reach.shard, reach.session, reach.seq)).collect();
+    assert_eq!(reach, [(0, 9, 2), (1, 8, 42)]);
+}
+
+#[test]
+fn the_next_block_is_found_wherever_it_begins() {
+    // Around the pieces in which it is looked for.
+    for filling in 3990..4030 {
+        let sim = Sim::new(1);
+        let (mut spool, _) = Spool::open_in(sim.clone(), options()).expect("a spool");
+        let all = [Event::new(0, 7, 1, &"x".repeat(filling)), Event::new(0, 7, 2, "found")];
+        spool.options.segment_bytes = 1 << 20;
+        for event in &all {
+            append(&mut spool, std::slice::from_ref(event), false).expect("room");
+        }
+        let sim = damaged(&sim, &segment_name(0), |bytes| bytes[20] ^= 1);
+        let (_, losses, read) = check(&sim, &all, &format!("after {filling}"));
+        assert_eq!((read, losses), (1, vec![Loss { shard: 0, after: None, last: (7, 1) }]));
+    }
+}
+
+#[test]
 fn a_file_that_is_shorter_costs_its_end() {
     for segment_bytes in [1 << 20, 16, 400] {
         let (sim, all) = told(segment_bytes);

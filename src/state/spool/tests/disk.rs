@@ -51,7 +51,7 @@ fn what_was_spooled_comes_back_after_a_restart() {
     let mut block = Block::default();
     for event in &all[..50] {
         assert_eq!(spool.next(&mut block).expect("a read"), Next::Block);
-        assert_eq!(events(&block), [event.clone()]);
+        assert_eq!(events(&block), std::slice::from_ref(event));
         assert!(!block.maybe_published && block.frame_max == 4096);
     }
     spool.confirmed(30).expect("a write");
