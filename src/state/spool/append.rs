@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use super::files::{Files, write_all};
 use super::format::{
-    BLOCK_BYTES_MAX, CURSOR, HEAD, Head, Mark, RECORDS_MAX, Row, SEGMENT_HEAD, segment_head, segment_name,
+    BLOCK_BYTES_MAX, CURSOR, HEAD, Head, Mark, NUMBER_MAX, RECORDS_MAX, Row, SEGMENT_HEAD, segment_head,
+    segment_name,
 };
 use super::{Appended, BUFFER_BYTES, Entry, Error, Record, SHARDS_MAX, Segment, Spool};
 
@@ -53,6 +54,10 @@ impl<F: Files> Spool<F> {
             let known = self.written.contains_key(&entry.shard);
             if !known && self.written.len() >= SHARDS_MAX {
                 return Err(Error::Entry("too many shards"));
+            }
+            // Out of reach but for a forged file: a million events a second use them up in 146,000 years.
+            if self.number_next > NUMBER_MAX - RECORDS_MAX as u64 {
+                return Err(Error::Entry("no numbers are left"));
             }
             let head = Head {
                 shard: entry.shard,

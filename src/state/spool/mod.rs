@@ -30,6 +30,8 @@
 mod append;
 mod files;
 mod format;
+#[doc(hidden)]
+pub mod fuzz;
 mod open;
 mod read;
 mod types;
@@ -84,8 +86,10 @@ struct Reading<H> {
     file: Option<H>,
     window: Window,
     rows: Vec<Row>,
-    /// The next record's number, as far as everything before is handed out or lost.
+    /// The next record's number, as far as everything before is confirmed, handed out or lost.
     position: u64,
+    /// The number after the last block, handed out or not: none may go back.
+    passed: u64,
     /// The last record of each shard up to here.
     seen: BTreeMap<u32, Mark>,
     /// Since the spool was last empty something could not be read.

@@ -106,6 +106,7 @@ impl<F: Files> Spool<F> {
                 window: Window::new(WINDOW_BYTES),
                 rows: Vec::new(),
                 position: confirmed,
+                passed: 0,
                 seen: BTreeMap::new(),
                 damaged: false,
                 failures: 0,

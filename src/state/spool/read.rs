@@ -97,9 +97,9 @@ impl<F: Files> Spool<F> {
         };
         let reading = &mut self.reading;
         let sound = reading.window.table(&mut self.files, file, segment.1, (at, &head), &mut reading.rows)?;
-        // Numbers only grow: what is below was passed already, unless it is confirmed and only looked at for its marks.
-        let fits = head.end() <= self.number_next
-            && (head.number >= reading.position || head.number < self.confirmed_before)
+        // Numbers only grow.
+        let fits = head.number >= reading.passed
+            && head.end() <= self.number_next
             && (reading.seen.len() < SHARDS_MAX || reading.seen.contains_key(&head.shard));
         if !sound || !fits {
             self.damaged();
@@ -114,6 +114,7 @@ impl<F: Files> Spool<F> {
         if head.end() <= self.confirmed_before {
             self.reading.seen.insert(head.shard, last_mark(&head, &self.reading.rows));
             self.reading.at = at + head.len();
+            self.pass(&head, true);
             return Ok(Step::Again);
         }
         let from = at + (head.len() - u64::from(head.bytes));
@@ -201,6 +202,7 @@ impl<F: Files> Spool<F> {
     /// Everything before the end of this block is handed out or lost, if its numbers can be trusted.
     fn pass(&mut self, head: &Head, trusted: bool) {
         if trusted {
+            self.reading.passed = head.end();
             self.reading.position = self.reading.position.max(head.end());
         }
     }
