@@ -10,10 +10,10 @@ use crate::state::spool::{
 };
 
 /// A folder that is gone at the end.
-struct Scratch(PathBuf);
+pub struct Scratch(pub PathBuf);
 
 impl Scratch {
-    fn new(name: &str) -> Scratch {
+    pub fn new(name: &str) -> Scratch {
         let path = std::env::temp_dir().join(format!("rateway-spool-{}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         Scratch(path)
