@@ -198,3 +198,40 @@ fn a_segment_that_vanishes_is_passed_over_and_told() {
     spool.confirmed(u64::MAX).expect("a write");
     assert!(spool.is_empty() && scratch.names() == ["cursor"]);
 }
+
+/// With a file system of a few MiB: `mount -t tmpfs -o size=4m none FOLDER`.
+#[test]
+#[ignore = "needs a small file system in RATEWAY_SMALL_DISK"]
+fn a_full_disk_is_an_error_and_no_end() {
+    let folder =
+        PathBuf::from(std::env::var_os("RATEWAY_SMALL_DISK").expect("RATEWAY_SMALL_DISK")).join("spool");
+    let _ = fs::remove_dir_all(&folder);
+    let open =
+        || Spool::open(&folder, Options { segment_bytes: 300_000, ..Options::default() }).expect("a spool");
+    let (mut spool, _) = open();
+    let large = |seq| Event { text: vec![b'x'; 10_000], ..message(0, seq) };
+    let (mut written, mut drained) = (Vec::new(), Vec::new());
+    for seq in 1..5000 {
+        match append(&mut spool, &[large(seq)], false) {
+            Ok(_) => written.push(seq),
+            Err(Error::Io(error)) => {
+                assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+                // What a broker takes makes room again, a segment at a time.
+                let mut block = Block::default();
+                while drained.len() * 2 < written.len()
+                    && spool.next(&mut block).expect("a read") == Next::Block
+                {
+                    drained.push(block.records[0].seq);
+                    spool.confirmed(block.end).expect("a write in place");
+                }
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(spool.stats().io_errors > 3 && written.len() > 1000, "{:?}", spool.stats());
+    drop(spool);
+    let (mut spool, recovered) = open();
+    assert!(recovered.notes.is_empty(), "{recovered:?}");
+    drained.extend(drain(&mut spool).0.iter().map(|(event, _)| event.seq));
+    assert_eq!(drained, written);
+}
