@@ -197,6 +197,17 @@ pub fn reframe(events: &[u8], frame_max: u32, repeat: bool, out: &mut Vec<u8>) -
     Ok(count)
 }
 
+/// The routing key of a publish, or of the first of several; `None`: `publish` begins with something else.
+pub fn routing_key(publish: &[u8]) -> Option<&[u8]> {
+    let (method, _) = next(&mut &*publish, FrameKind::Method)?;
+    let mut reader = Reader::new(method.payload);
+    if (reader.u16()?, reader.u16()?) != BASIC_PUBLISH {
+        return None;
+    }
+    let (_ticket, _exchange) = (reader.u16()?, reader.short()?);
+    reader.short()
+}
+
 fn reframe_one(rest: &mut &[u8], frame_max: u32, repeat: bool, out: &mut Vec<u8>) -> Option<()> {
     let (method, method_bytes) = next(rest, FrameKind::Method)?;
     let mut reader = Reader::new(method.payload);

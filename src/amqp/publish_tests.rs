@@ -226,6 +226,21 @@ fn what_is_no_publish_is_refused_whole() {
 }
 
 #[test]
+fn the_routing_key_of_a_publish_is_found() {
+    let mut rng = Rng::new(seed());
+    for _ in 0..1000 {
+        let owned = Owned::random(&mut rng);
+        let mut bytes = Vec::new();
+        let event = owned.event(false);
+        frame_event(&mut bytes, 1, FRAME_MIN_SIZE, &event).unwrap();
+        assert_eq!(routing_key(&bytes), Some(event.routing_key));
+        let method = 7 + 9 + event.exchange.len() + event.routing_key.len() + 1;
+        assert_eq!(routing_key(&bytes[..rng.below(method as u64) as usize]), None);
+        assert_eq!(routing_key(&bytes[method..]), None);
+    }
+}
+
+#[test]
 fn framing_grows_nothing_that_has_room() {
     let owned = Owned { body: vec![7; 300_000], ..Owned::random(&mut Rng::new(3)) };
     let mut out = Vec::with_capacity(event_len(4096, &owned.event(true)));

@@ -5,6 +5,7 @@
 
 mod identify;
 pub mod sessions;
+pub mod spool;
 mod stamp;
 
 use std::fs::{self, File};
