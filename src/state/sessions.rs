@@ -50,6 +50,9 @@ pub struct Kept {
     pub seq: u64,
 }
 
+/// What an earlier process left of a shard: its session, and how long ago it was written at least.
+pub type Found = Option<(Kept, Duration)>;
+
 /// The sessions of a cluster.
 #[derive(Debug)]
 pub struct Sessions {
@@ -73,7 +76,7 @@ impl Sessions {
         shards: Range<u32>,
         identity: [u8; 32],
         wall_ms: u64,
-    ) -> io::Result<(Sessions, Vec<Option<(Kept, Duration)>>)> {
+    ) -> io::Result<(Sessions, Vec<Found>)> {
         let path = folder.path().join(name);
         let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
         let mut image = vec![0; shards.len() * RECORD_BYTES];
