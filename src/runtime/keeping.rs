@@ -118,7 +118,7 @@ impl Home {
             if let Err(error) = sessions.write() {
                 self.keep_errors += 1;
                 if self.keep_errors.is_power_of_two() {
-                    log::error!(cluster = cluster.number; "sessions cannot be written: {error}");
+                    log::error!(cluster = cluster.number; "sessions cannot be written to STATE_DIR: {error}; a restart may have to identify");
                 }
             }
         }

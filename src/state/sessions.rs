@@ -14,7 +14,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::time::Duration;
 
 use super::{Folder, Stamp};
@@ -78,7 +78,9 @@ impl Sessions {
         wall_ms: u64,
     ) -> io::Result<(Sessions, Vec<Found>)> {
         let path = folder.path().join(name);
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+        // With the token a session's id is enough to take it over: nobody else on the machine reads it.
+        let file =
+            File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let mut image = vec![0; shards.len() * RECORD_BYTES];
         let mut read = 0;
         while read < image.len() {
@@ -188,6 +190,7 @@ fn decode(record: &[u8], identity: &[u8; 32], shard: u32) -> Option<(Kept, Stamp
 mod tests {
     use super::*;
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
 
     struct Scratch(PathBuf);
@@ -219,9 +222,11 @@ mod tests {
 
     #[test]
     fn what_is_written_is_found_by_the_same_bot() {
-        let (_scratch, folder) = Scratch::folder("found");
+        let (scratch, folder) = Scratch::folder("found");
         let (mut sessions, none) = Sessions::open(&folder, "s", 8..12, [7; 32], 0).expect("a file");
         assert_eq!(none, vec![None; 4]);
+        let mode = fs::metadata(scratch.0.join("s")).expect("the file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "ids of sessions are secrets");
         let at = Stamp::read(0);
         sessions.set(9, Some(&kept("a", 5)), &at);
         sessions.set(11, Some(&Kept { resume_url: None, ..kept("b", 6) }), &at);
