@@ -99,6 +99,8 @@ if [ -z "${DISCORD_TOKEN:-}" ] && [ -z "${DISCORD_TOKEN_FILE:-}" ]; then
         sleep 0.1
     done
     export DISCORD_API_URL=http://127.0.0.1:$port/api/v10 DISCORD_TOKEN=stand-in
+    # Each stand-in is a Discord of its own: what was kept of the last one is of no use to this one.
+    export STATE_DIR=${STATE_DIR:-none}
     # Without the privileged ones a stand-in that checks them would close with 4014: ask for everything it knows.
     export INTENTS=${INTENTS:-53608447} EXTRA_SHARDS=${EXTRA_SHARDS:-0} SHARDS_PER_CLUSTER=${SHARDS_PER_CLUSTER:-2}
     shards=(--shards "$count")
