@@ -40,6 +40,8 @@ pub mod http;
 #[cfg(feature = "program")]
 pub mod logging;
 #[cfg(feature = "program")]
+pub mod publisher;
+#[cfg(feature = "program")]
 pub mod reactor;
 #[cfg(feature = "program")]
 pub mod relay;

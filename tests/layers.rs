@@ -20,6 +20,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("state", &["base", "queue"]),
     ("logging", &["base"]),
     ("relay", &["base", "stream", "gateway", "amqp", "queue", "cache", "reactor"]),
+    ("publisher", &["base", "amqp", "reactor", "relay", "state"]),
     // The stand-in speaks Discord's side: opcodes and close codes are the same tables.
     ("sim", &["base", "gateway"]),
     // Parsers of values live with those who use the values.
@@ -28,8 +29,19 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "runtime",
         &[
-            "base", "stream", "gateway", "amqp", "queue", "cache", "reactor", "http", "logging", "state",
-            "relay", "config",
+            "base",
+            "stream",
+            "gateway",
+            "amqp",
+            "queue",
+            "cache",
+            "reactor",
+            "http",
+            "logging",
+            "state",
+            "relay",
+            "publisher",
+            "config",
         ],
     ),
     // lib.rs only declares; main.rs calls the top.

@@ -104,6 +104,12 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// LOCK_WAIT_MS.
     pub lock_wait: Duration,
+    /// SPOOL_SIZE; 0 for none.
+    pub spool_bytes: u64,
+    /// SHED.
+    pub shed: Vec<String>,
+    /// SHED_FROM_PERCENT.
+    pub shed_from_percent: u8,
     /// STOP_TIMEOUT_MS.
     pub stop_timeout: Duration,
     /// What is not wrong but worth a line in the log at start.
@@ -209,6 +215,12 @@ impl Config {
         });
         let state_dir = from.state_dir();
         let lock_wait = from.required(&s::LOCK_WAIT_MS, duration_ms(600_000));
+        let spool_bytes = from.required(&s::SPOOL_SIZE, |text| match text {
+            "0" => Ok(0),
+            _ => parse::size_bytes(text, 16 * MIB..=u64::MAX),
+        });
+        let shed = from.required(&s::SHED, parse::event_names);
+        let shed_from_percent = from.required(&s::SHED_FROM_PERCENT, |text| parse::whole_u32(text, 1..=100));
         let stop_timeout = from.required(&s::STOP_TIMEOUT_MS, duration_ms(600_000));
         let (problems, in_effect) = from.finish();
 
@@ -249,6 +261,10 @@ impl Config {
                 queue_url,
                 state_dir,
                 lock_wait: lock_wait?,
+                spool_bytes: spool_bytes?,
+                shed: shed?,
+                // At most 100.
+                shed_from_percent: shed_from_percent? as u8,
                 stop_timeout: stop_timeout?,
                 in_effect,
             })

@@ -223,6 +223,23 @@ pub(super) fn kinds(text: &str) -> Parsed<KindSet> {
         .collect()
 }
 
+/// `none`, or names of events as Discord writes them.
+pub(super) fn event_names(text: &str) -> Parsed<Vec<String>> {
+    if text.eq_ignore_ascii_case("none") {
+        return Ok(Vec::new());
+    }
+    let is_name =
+        |name: &str| name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+    let names = text.split([',', '|', ' ']).filter(|name| !name.is_empty());
+    names
+        .enumerate()
+        .map(|(at, name)| match is_name(name) {
+            true => Ok(name.to_owned()),
+            false => Err(format!("name {} is not written as Discord writes events: `TYPING_START`", at + 1)),
+        })
+        .collect()
+}
+
 /// The intent whose absence leaves message contents empty.
 pub(super) const MESSAGE_CONTENT: u64 = 1 << 15;
 /// The intent that brings messages of guilds; those in direct messages always come with their content.

@@ -173,10 +173,19 @@ settings! {
         "The identify queue that all processes of the bot share: `rateway queue` or twilight's gateway-queue. IDENTIFY_RESERVE and IDENTIFY_SLACK_MS are then that queue's.");
     STATE_DIR = Setting::new("STATE_DIR", "state_dir", Unset("systemd's STATE_DIRECTORY, else $XDG_STATE_HOME/rateway, else ~/.local/state/rateway"),
         "a folder, or `none`",
-        "What outlives a restart: sessions, the cache (its file takes CACHE_MEMORY), session starts of today. One rateway at a time has it.");
+        "What outlives a restart: sessions, the cache (its file takes CACHE_MEMORY), events that the broker has not taken (SPOOL_SIZE at most), session starts of today. One rateway at a time has it.");
     LOCK_WAIT_MS = Setting::new("LOCK_WAIT_MS", "lock_wait_ms", Value("10000"),
         "a whole number, 0 to 600000 (milliseconds)",
         "How long a start waits for another rateway to let go of STATE_DIR. Longer than STOP_TIMEOUT_MS, so that the new one may be started before the old one is stopped.");
+    SPOOL_SIZE = Setting::new("SPOOL_SIZE", "spool_size", Value("1GiB"),
+        "a size from `16MiB` up: `1GiB`, `512MiB` or bytes, or `0` for none",
+        "Disk in STATE_DIR for events that a full outbox does not take, all clusters together: a GiB is some million events. They go out first when the broker is back, also after a restart. When that is full too, Discord waits.");
+    SHED = Setting::new("SHED", "shed", Value("TYPING_START,PRESENCE_UPDATE"),
+        "event names separated by commas, or `none`",
+        "What is left out, and counted, when SPOOL_SIZE is nearly used up: those that say nothing a minute later.");
+    SHED_FROM_PERCENT = Setting::new("SHED_FROM_PERCENT", "shed_from_percent", Value("75"),
+        "a whole number, 1 to 100 (percent of SPOOL_SIZE)",
+        "From how full on. A quarter is then left for what matters.");
     STOP_TIMEOUT_MS = Setting::new("STOP_TIMEOUT_MS", "stop_timeout_ms", Value("5000"),
         "a whole number, 0 to 600000 (milliseconds)",
         "How long a stop may wait for confirms and closes. Below the 10 s after which container runtimes kill.");

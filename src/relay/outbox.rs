@@ -66,6 +66,25 @@ pub struct Progress {
     pub session: u64,
     /// The highest seq without an unconfirmed one before it.
     pub seq: u64,
+    /// Whether the publish is on disk too, so that the shard was told when it went there.
+    pub spooled: bool,
+}
+
+/// The first batch that is in memory alone, without what is confirmed at its beginning.
+#[derive(Clone, Copy, Debug)]
+pub struct Uncopied<'a> {
+    /// The shard, by the caller's own number.
+    pub shard: u32,
+    /// The frame_max that the bytes were cut by.
+    pub frame_max: u32,
+    /// Whether bytes of it may have reached the broker.
+    pub maybe_published: bool,
+    /// Its records, whose ends count from `start`.
+    pub records: &'a [Record],
+    /// Where the first of them begins, in the numbers of the records' ends.
+    pub start: usize,
+    /// The publishes.
+    pub bytes: &'a [u8],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +104,9 @@ struct Entry {
     batch: Batch,
     /// How many leading records are confirmed and reported.
     done: usize,
+    /// Whether it is on disk too, and the spool's number behind it. Such entries come before all others.
+    copied: bool,
+    spool_end: u64,
 }
 
 /// What has happened, for metrics.
@@ -118,6 +140,8 @@ pub struct Outbox {
     memory_bytes_max: usize,
     /// How many publishes still go out one at a time, until the one is found that the broker refuses.
     suspects: u64,
+    /// The spool's number behind the last entry that was confirmed.
+    spool_confirmed: u64,
     spare: Vec<Batch>,
     spare_bytes: usize,
     /// What has happened.
@@ -142,6 +166,7 @@ impl Outbox {
             reserved_bytes: 0,
             memory_bytes_max,
             suspects: 0,
+            spool_confirmed: 0,
             spare: Vec::new(),
             spare_bytes: 0,
             stats: Stats::default(),
@@ -173,6 +198,23 @@ impl Outbox {
     /// Takes a promise back: the batch is here, or was not needed.
     pub fn release(&mut self, bytes: usize) {
         self.reserved_bytes = self.reserved_bytes.saturating_sub(bytes);
+    }
+
+    /// What is promised to batches that are being filled, and what one more would be, in bytes.
+    pub fn promised(&self) -> (usize, usize) {
+        (self.reserved_bytes, self.share())
+    }
+
+    /// Promises one more share, whatever is in use.
+    pub fn promise(&mut self) -> usize {
+        let share = self.share();
+        self.reserved_bytes += share;
+        share
+    }
+
+    /// What this outbox may hold, in bytes.
+    pub fn memory_bytes_max(&self) -> usize {
+        self.memory_bytes_max
     }
 
     /// Whether there is room again for readers that were stopped: some below the limit, so that they do not start
@@ -215,9 +257,21 @@ impl Outbox {
     }
 
     /// Takes a batch of `shard` in.
-    pub fn push(&mut self, shard: u32, mut batch: Batch) {
+    pub fn push(&mut self, shard: u32, batch: Batch) {
+        self.push_entry(Entry { shard, wire: Wire::Fresh, batch, done: 0, copied: false, spool_end: 0 });
+    }
+
+    /// Takes a batch in that comes from the disk: with `repeat` it may have been published before. `spool_end` is told
+    /// by [`Outbox::spool_confirmed`] once it is confirmed; 0 for one that has no place there.
+    pub fn push_spooled(&mut self, shard: u32, batch: Batch, repeat: bool, spool_end: u64) {
+        let wire = if repeat { Wire::Stale } else { Wire::Fresh };
+        self.push_entry(Entry { shard, wire, batch, done: 0, copied: true, spool_end });
+    }
+
+    fn push_entry(&mut self, mut entry: Entry) {
+        let batch = &mut entry.batch;
         if batch.records.is_empty() {
-            return self.put_spare(batch);
+            return self.put_spare(entry.batch);
         }
         debug_assert_eq!(batch.records.last().map(|record| record.end), Some(batch.bytes.len()));
         // While the broker keeps up a batch lives for milliseconds and its slack does not matter. In an outage
@@ -229,7 +283,38 @@ impl Outbox {
         }
         self.stats.published += batch.records.len() as u64;
         self.memory_bytes += batch.memory_bytes();
-        self.entries.push_back(Entry { shard, wire: Wire::Fresh, batch, done: 0 });
+        self.entries.push_back(entry);
+    }
+
+    /// The first entry that is in memory alone.
+    pub fn uncopied(&self) -> Option<Uncopied<'_>> {
+        let entry = self.entries.get(self.first_uncopied())?;
+        let start = entry.done.checked_sub(1).map_or(0, |last| entry.batch.records[last].end);
+        Some(Uncopied {
+            shard: entry.shard,
+            frame_max: entry.batch.frame_max,
+            maybe_published: entry.wire != Wire::Fresh,
+            records: &entry.batch.records[entry.done..],
+            start,
+            bytes: &entry.batch.bytes[start..],
+        })
+    }
+
+    /// The entry of [`Outbox::uncopied`] is on disk too, up to the spool's number `spool_end`.
+    pub fn copied(&mut self, spool_end: u64) {
+        let first = self.first_uncopied();
+        if let Some(entry) = self.entries.get_mut(first) {
+            (entry.copied, entry.spool_end) = (true, spool_end);
+        }
+    }
+
+    fn first_uncopied(&self) -> usize {
+        self.entries.partition_point(|entry| entry.copied)
+    }
+
+    /// The spool's number up to which everything that is on disk too is confirmed, as far as it was here.
+    pub fn spool_confirmed(&self) -> u64 {
+        self.spool_confirmed
     }
 
     /// Makes up to `entries_max` entries ready to be written on a channel that is open: numbers their delivery
@@ -276,6 +361,12 @@ impl Outbox {
                     if place == 0 { &entry.batch.bytes[self.offset..] } else { &entry.batch.bytes[..] }
                 },
             )
+    }
+
+    /// Lets go of everything: it is on disk, and this process ends.
+    pub fn forget(&mut self) {
+        self.entries.clear();
+        (self.wire, self.offset, self.memory_bytes) = (0, 0, 0);
     }
 
     /// Whether bytes wait to be written.
@@ -395,6 +486,7 @@ impl Outbox {
         {
             let Some(entry) = self.entries.pop_front() else { break };
             self.memory_bytes -= entry.batch.memory_bytes();
+            self.spool_confirmed = self.spool_confirmed.max(entry.spool_end);
             self.put_spare(entry.batch);
         }
         let Some(entry) = self.entries.front_mut() else { return };
@@ -413,15 +505,17 @@ impl Outbox {
         entry.batch.records.drain(..=at);
         entry.batch.records.iter_mut().for_each(|rest| rest.end -= record.end);
         entry.done = 0;
-        let (shard, wire) = (entry.shard, entry.wire);
+        let (shard, wire, copied) = (entry.shard, entry.wire, entry.copied);
+        let mut spool_end = 0;
         self.memory_bytes += entry.batch.memory_bytes();
         if entry.batch.records.is_empty() {
             self.memory_bytes -= entry.batch.memory_bytes();
+            spool_end = entry.spool_end;
             self.entries.pop_front();
         }
         let batch = Batch { bytes, records: vec![alone], frame_max };
         self.memory_bytes += batch.memory_bytes();
-        self.entries.push_front(Entry { shard, wire, batch, done: 0 });
+        self.entries.push_front(Entry { shard, wire, batch, done: 0, copied, spool_end });
     }
 
     /// Drops the confirmed head of the queue and reports how far each shard has come.
@@ -436,7 +530,12 @@ impl Outbox {
             // forwards, so the last record of the run names the right one.
             let reached = records[before..entry.done].iter().rev().find(|record| record.seq > 0);
             if let Some(record) = reached {
-                report(Progress { shard: entry.shard, session: record.session, seq: record.seq });
+                report(Progress {
+                    shard: entry.shard,
+                    session: record.session,
+                    seq: record.seq,
+                    spooled: entry.copied,
+                });
             }
             if entry.done < records.len() || self.wire == 0 {
                 return;
@@ -445,6 +544,7 @@ impl Outbox {
             self.wire -= 1;
             self.suspects = self.suspects.saturating_sub(entry.batch.records.len() as u64);
             if let Some(entry) = self.entries.pop_front() {
+                self.spool_confirmed = self.spool_confirmed.max(entry.spool_end);
                 self.put_spare(entry.batch);
             }
         }

@@ -120,7 +120,10 @@ fn confirms_of_any_form_free_memory_and_move_the_seq() {
     outbox.confirm(4, true, |step| progress.push(step));
     assert_eq!(
         progress[1..],
-        [Progress { shard: 0, session: 7, seq: 3 }, Progress { shard: 1, session: 7, seq: 10 }]
+        [
+            Progress { shard: 0, session: 7, seq: 3, spooled: false },
+            Progress { shard: 1, session: 7, seq: 10, spooled: false }
+        ]
     );
     outbox.confirm(5, false, |step| progress.push(step));
     assert!(outbox.is_empty());

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use crate::amqp::uri::Uri;
 use crate::amqp::{self, Client, Delivery};
 use crate::base::Buf;
+use crate::publisher::{self, Publisher};
 use crate::reactor::{Fill, Socket};
-use crate::relay::Outbox;
 use crate::state::Sessions;
 use crate::stream::tls::TlsSession;
 
@@ -78,8 +78,8 @@ pub struct Cluster {
     pub shards: Range<u32>,
     /// The slots of its shards on this thread.
     pub slots: Range<usize>,
-    /// What is published and not confirmed.
-    pub outbox: Outbox,
+    /// What is framed and not confirmed, in memory and on disk.
+    pub publisher: Publisher,
     /// What outlives the process of its shards' sessions.
     pub sessions: Option<Sessions>,
     /// The link.
@@ -129,7 +129,7 @@ impl Cluster {
         number: u32,
         shards: Range<u32>,
         slots: Range<usize>,
-        outbox_bytes_max: usize,
+        publisher: Publisher,
         uris: Arc<[Uri]>,
         now: Instant,
         seed: u64,
@@ -138,7 +138,7 @@ impl Cluster {
             number,
             shards,
             slots,
-            outbox: Outbox::new(outbox_bytes_max),
+            publisher,
             sessions: None,
             link: Link::Down { retry_at: now },
             generation: 0,
@@ -197,7 +197,7 @@ impl Cluster {
         self.deliveries.clear();
         self.publish_ready = false;
         self.blocked = false;
-        self.outbox.rewind();
+        self.publisher.outbox.rewind();
     }
 
     /// Answers and acknowledgements that wait for the broker to read.
@@ -215,12 +215,17 @@ impl Cluster {
 
     /// The publish channel is open: everything unconfirmed may go out.
     pub fn open_publishing(&mut self, frame_max: u32) {
-        self.outbox.rewind();
+        self.publisher.outbox.rewind();
         self.frame_max = frame_max;
         self.publish_ready = true;
         self.blocked &= !std::mem::take(&mut self.blocked_by_flow);
         self.told_at = None;
         self.backoff.reset();
+    }
+
+    /// The broker, as its publisher sees it.
+    pub fn wire(&self) -> publisher::Link {
+        publisher::Link { frame_max: self.frame_max, drains: self.publish_ready && !self.blocked }
     }
 
     /// When the link wants to be woken.
@@ -243,7 +248,7 @@ impl Cluster {
         loop {
             up.collect_control();
             if publishing {
-                self.outbox.prepare(self.frame_max, SLICES_MAX);
+                self.publisher.outbox.prepare(self.frame_max, SLICES_MAX);
             }
             let control = &up.control[up.control_written..];
             let (mut wanted, mut first_batch) = (0, 0);
@@ -255,10 +260,10 @@ impl Cluster {
                     count += 1;
                     wanted += slices[count - 1].len();
                 };
-                let mut batches = self.outbox.slices();
+                let mut batches = self.publisher.outbox.slices();
                 // Control frames go out between publishes, never within one. A publish that was begun is finished
                 // even when the broker says `blocked`: it reads on for that long.
-                if self.outbox.is_mid_batch()
+                if self.publisher.outbox.is_mid_batch()
                     && let Some(rest) = batches.next()
                 {
                     first_batch = rest.len();
@@ -276,7 +281,7 @@ impl Cluster {
             let from_control = (written - from_first).min(control.len());
             up.control_written += from_control;
             if written > from_control {
-                self.outbox.advance(written - from_control, &mut report);
+                self.publisher.outbox.advance(written - from_control, &mut report);
             }
             if written < wanted || wanted == 0 {
                 return Ok(());

@@ -11,7 +11,7 @@ use crate::relay::topology::exchange;
 use crate::relay::{Batch, Framing, Progress, TaskInput};
 use crate::stream::tls::TlsSession;
 
-use super::cluster::{Link, LinkError, Up, client_options};
+use super::cluster::{Cluster, Link, LinkError, Up, client_options};
 use super::dial::Dial;
 use super::home::{Home, Reactor};
 use super::key::{Key, Owner, next_generation};
@@ -31,7 +31,7 @@ impl Home {
             // A last word (connection.close, a TLS alert) may wait; the link is over whether it gets through or not.
             cluster.publish_ready = false;
             let shards = &mut self.shards;
-            let _ = cluster.flush(|progress| note_progress(shards, progress));
+            let _ = cluster.flush(|progress| note_confirmed(shards, progress));
         }
         if let LinkError::Amqp(error) = error
             && error.consequence().recovery == amqp::Recovery::ReconnectDurable
@@ -47,11 +47,11 @@ impl Home {
             false => log::Level::Debug,
         };
         let wait = cluster.lose_link(reactor.turn.now, if hopeless { OPERATOR_WAIT } else { Duration::ZERO });
-        let waiting = cluster.outbox.unconfirmed();
+        let waiting = waiting(cluster);
         log::log!(
             level,
             cluster = cluster.number;
-            "broker {uri}: {error}; {waiting} events wait for it, trying again in {} ms and from then on",
+            "broker {uri}: {error}; {waiting} wait for it, trying again in {} ms and from then on",
             wait.as_millis()
         );
         self.arm_cluster(reactor, index);
@@ -141,8 +141,9 @@ impl Home {
                 Event::Confirm { delivery_tag, multiple } => {
                     let shards = &mut self.shards;
                     cluster
+                        .publisher
                         .outbox
-                        .confirm(delivery_tag, multiple, |progress| note_progress(shards, progress));
+                        .confirm(delivery_tag, multiple, |progress| note_confirmed(shards, progress));
                     self.unkept = true;
                 }
                 Event::Nack { .. } => {
@@ -153,10 +154,10 @@ impl Home {
                     up.client.reopen_publish_channel();
                 }
                 Event::PublishReady { frame_max } => {
-                    let waiting = cluster.outbox.unconfirmed();
+                    let waiting = waiting(cluster);
                     cluster.open_publishing(frame_max);
                     let broker = cluster.uri().to_string();
-                    log::info!(cluster = number; "publishing to {broker}, {waiting} events waiting");
+                    log::info!(cluster = number; "publishing to {broker}, {waiting} waiting");
                     self.start_shards(reactor, index);
                 }
                 Event::PublishChannelLost { code, text } => {
@@ -164,7 +165,7 @@ impl Home {
                     log::warn!(cluster = number; "the broker closed the publish channel: {code} {text}");
                     // 406: larger than the broker's max_message_size, say. 311: AMQP's own word for too large.
                     if matches!(code, 311 | 406)
-                        && let Some((shard, record)) = cluster.outbox.refused()
+                        && let Some((shard, record)) = cluster.publisher.outbox.refused()
                     {
                         self.event_refused(reactor, index, shard as usize, record, &text);
                     }
@@ -225,7 +226,9 @@ impl Home {
         };
         let mut batch = Batch::default();
         if gap.publish(shard_id, reactor.turn.wall_ms, &framing, &mut batch).is_ok() {
-            cluster.outbox.push(slot as u32, batch);
+            let shards = &mut self.shards;
+            let report = &mut |progress| note_spooled(shards, progress);
+            cluster.publisher.accept(reactor.turn, slot as u32, batch, 0, report);
         }
     }
 
@@ -257,13 +260,13 @@ impl Home {
     /// Stops or starts the reading of a cluster's shards as its outbox fills and drains.
     pub(super) fn pause_or_go_on(&mut self, reactor: &mut Reactor, index: usize) {
         let cluster = &mut self.clusters[index];
-        let paused = if cluster.paused { !cluster.outbox.has_room() } else { cluster.outbox.is_full() };
+        let paused = cluster.publisher.pauses(cluster.paused);
         if paused == cluster.paused {
             return;
         }
         cluster.paused = paused;
         self.shared.pauses(paused);
-        let (number, bytes) = (cluster.number, cluster.outbox.memory_bytes());
+        let (number, bytes) = (cluster.number, cluster.publisher.outbox.memory_bytes());
         log::debug!(cluster = number; "outbox at {bytes} bytes: reading is {}", if paused { "stopped" } else { "on" });
         for slot in cluster.slots.clone() {
             self.shards[slot].inputs.push(TaskInput::Shard(Input::ReadPaused(paused)));
@@ -278,11 +281,27 @@ impl Home {
     }
 }
 
-/// Remembers how far a shard's events are confirmed; its task is told when it runs next.
-pub(super) fn note_progress(shards: &mut [ShardSlot], progress: Progress) {
+/// What waits for a broker, in words.
+fn waiting(cluster: &Cluster) -> String {
+    match cluster.publisher.waiting() {
+        (memory, 0) => format!("{memory} events"),
+        (memory, disk) => format!("{memory} events in memory and {disk} on disk"),
+    }
+}
+
+/// Remembers how far the broker has confirmed a shard's events.
+pub(super) fn note_confirmed(shards: &mut [ShardSlot], progress: Progress) {
+    let Some(slot) = shards.get_mut(progress.shard as usize) else { return };
+    if !progress.spooled {
+        slot.confirmed = Some((progress.session, progress.seq));
+    }
+    slot.confirmed_up_to = Some((progress.session, progress.seq));
+    slot.unkept = true;
+}
+
+/// Remembers how far a shard's events are on disk: enough for this process. The next one looks there itself.
+pub(super) fn note_spooled(shards: &mut [ShardSlot], progress: Progress) {
     if let Some(slot) = shards.get_mut(progress.shard as usize) {
         slot.confirmed = Some((progress.session, progress.seq));
-        slot.confirmed_up_to = slot.confirmed;
-        slot.unkept = true;
     }
 }

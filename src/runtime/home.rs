@@ -18,12 +18,13 @@ use crate::reactor::{self, Outcome, Readiness, Resolver, Turn};
 use crate::relay::{Framing, ShardTask, TaskInput};
 
 use super::cluster::{self, Cluster, LinkError};
-use super::clusters::note_progress;
+use super::clusters::note_confirmed;
 use super::key::{Key, Owner};
 use super::permits::{Permits, Wish};
 use super::queries::Queries;
 use super::shard_slot::{self, ShardSlot, WINDOW_BYTES};
 use super::shared::Shared;
+use super::spooling;
 use super::workers::Workers;
 
 /// What threads tell each other.
@@ -93,6 +94,8 @@ pub struct Home {
     pub(super) keep_errors: u64,
     /// Something may have to be kept: looked at where confirms come in and tasks come back.
     pub(super) unkept: bool,
+    /// A cluster's outbox is being copied to the disk, in pieces.
+    pub(super) copying: bool,
     pub(super) rng: Rng,
 }
 
@@ -112,13 +115,13 @@ impl Home {
         for (_, plan) in shared.clusters_of(thread) {
             let slots = next_slot..next_slot + plan.shards.len();
             next_slot = slots.end;
-            let share = shared.outbox_bytes_max();
+            let publisher = spooling::publisher(&shared, plan, slots.start);
             let uris = shared.uris.clone();
             clusters.push(Cluster::new(
                 plan.number,
                 plan.shards.clone(),
                 slots,
-                share,
+                publisher,
                 uris,
                 turn.now,
                 rng.next_u64(),
@@ -144,6 +147,7 @@ impl Home {
             keep_at: turn.now,
             keep_errors: 0,
             unkept: false,
+            copying: false,
             rng,
         }
     }
@@ -176,7 +180,8 @@ impl Home {
             }
             self.arm_cluster(reactor, index);
         }
-        self.recall_sessions(reactor.turn);
+        let reach = self.open_spools(reactor.turn);
+        self.recall_sessions(reactor.turn, &reach);
         reactor.timers.set(Key::timer(Owner::Thread, TIMER_STATUS), Some(now + STATUS_INTERVAL));
     }
 
@@ -209,20 +214,24 @@ impl Home {
     }
 
     fn is_stopped(&self) -> bool {
-        let quiet = |slot: &ShardSlot| {
-            slot.task.is_some() && matches!(slot.state, State::Stopped | State::Fatal) && !slot.has_outgoing()
-        };
         self.gave_up
-            || (self.shards.iter().all(quiet)
-                && self.clusters.iter().all(|cluster| cluster.outbox.is_empty()))
+            || (self.shards_are_stopped()
+                && self.clusters.iter().all(|cluster| cluster.publisher.is_settled()))
+    }
+
+    /// Whether no shard has anything more to say, or to bring.
+    pub(super) fn shards_are_stopped(&self) -> bool {
+        self.shards.iter().all(|slot| {
+            slot.task.is_some() && matches!(slot.state, State::Stopped | State::Fatal) && !slot.has_outgoing()
+        })
     }
 
     fn log_status(&mut self) {
         let up = self.shards.iter().filter(|slot| slot.state == State::Active).count();
         let sum = |part: fn(&Cluster) -> u64| self.clusters.iter().map(part).sum::<u64>();
-        let published = sum(|cluster| cluster.outbox.stats.published);
-        let unconfirmed = sum(|cluster| cluster.outbox.unconfirmed());
-        let bytes = sum(|cluster| cluster.outbox.memory_bytes() as u64);
+        let published = sum(|cluster| cluster.publisher.outbox.stats.published);
+        let unconfirmed = sum(|cluster| cluster.publisher.waiting().0);
+        let bytes = sum(|cluster| cluster.publisher.outbox.memory_bytes() as u64);
         let events = published - std::mem::replace(&mut self.reported, published);
         if !self.shards.is_empty() {
             log::info!(
@@ -232,8 +241,10 @@ impl Home {
             );
         }
         // What limits and faults have cost since the start, once there is anything to tell.
-        let lost = sum(|cluster| cluster.outbox.stats.refused + cluster.outbox.stats.unframeable);
-        let repeated = sum(|cluster| cluster.outbox.stats.repeated);
+        let lost = sum(|cluster| {
+            cluster.publisher.outbox.stats.refused + cluster.publisher.outbox.stats.unframeable
+        });
+        let repeated = sum(|cluster| cluster.publisher.outbox.stats.repeated);
         let links = sum(|cluster| cluster.links_lost);
         let (pauses, panics) = self.shared.trouble();
         let (refused, ignored) = (self.workers.refused, self.workers.ignored);
@@ -245,6 +256,7 @@ impl Home {
                 self.workers.forwarded
             );
         }
+        self.log_spools();
         let (hits, misses) = (self.queries.hits, self.queries.misses);
         if hits + misses > 0 {
             log::info!("cache queries since the start: {hits} found what they asked for, {misses} did not");
@@ -308,7 +320,7 @@ impl reactor::Home for Home {
                     self.grant(reactor);
                 }
             }
-            Owner::ShardDial | Owner::Thread => {}
+            Owner::ShardDial | Owner::Thread | Owner::Disk => {}
         }
     }
 
@@ -371,6 +383,7 @@ impl reactor::Home for Home {
                     remote.on_deadline(reactor, index);
                 }
             }
+            Owner::Disk => self.dirty_cluster(index),
             Owner::Thread => match index {
                 TIMER_STATUS => {
                     self.log_status();
@@ -385,11 +398,7 @@ impl reactor::Home for Home {
                 // `flush` keeps.
                 TIMER_KEEPING => {}
                 _ => {
-                    let unconfirmed: u64 =
-                        self.clusters.iter().map(|cluster| cluster.outbox.unconfirmed()).sum();
-                    if unconfirmed > 0 {
-                        log::error!("stopped with {unconfirmed} events that the broker did not confirm");
-                    }
+                    self.put_away(reactor, true);
                     self.gave_up = true;
                 }
             },
@@ -422,7 +431,7 @@ impl reactor::Home for Home {
     }
 
     fn has_unread(&self) -> bool {
-        !self.readable.is_empty() || !self.readable_clusters.is_empty()
+        !self.readable.is_empty() || !self.readable_clusters.is_empty() || self.copying
     }
 
     fn on_task(&mut self, reactor: &mut Reactor, mut task: Box<ShardTask>, outcome: Outcome) {
@@ -439,10 +448,12 @@ impl reactor::Home for Home {
         }
         self.dirty_shards = dirty;
         let mut dirty = std::mem::take(&mut self.dirty_clusters);
+        self.copying = false;
         for index in dirty.drain(..) {
             self.clusters[index].dirty = false;
+            self.turn_publisher(reactor, index);
             let shards = &mut self.shards;
-            if let Err(error) = self.clusters[index].flush(|progress| note_progress(shards, progress)) {
+            if let Err(error) = self.clusters[index].flush(|progress| note_confirmed(shards, progress)) {
                 self.link_lost(reactor, index, &LinkError::Io(error));
             }
             // Marks of repeats may have filled the outbox, and what was confirmed may have made room.
@@ -455,6 +466,9 @@ impl reactor::Home for Home {
             }
         }
         self.dirty_clusters.append(&mut dirty);
+        if self.stopping.is_some() && !self.gave_up {
+            self.put_away(reactor, false);
+        }
         if self.stopping.is_some() && self.is_stopped() {
             match self.stopping {
                 Some(true) => self.forget_sessions(),

@@ -3,6 +3,7 @@
 //! Written together, at most every few milliseconds, so that it costs no system call per event. A process that is
 //! killed loses at most that much of what was confirmed; Discord then sends it again, and it is published as a repeat.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::home::{Home, Reactor, TIMER_KEEPING};
@@ -21,7 +22,9 @@ const SESSION_AGE_MAX: Duration = Duration::from_secs(3600);
 
 impl Home {
     /// Opens what an earlier process left for the clusters of this thread.
-    pub(super) fn recall_sessions(&mut self, turn: Turn) {
+    ///
+    /// `reach` says how far the events of a session are on disk, by its hash.
+    pub(super) fn recall_sessions(&mut self, turn: Turn, reach: &HashMap<u64, u64>) {
         let Some(folder) = self.shared.state.clone() else { return };
         for index in 0..self.clusters.len() {
             let number = self.clusters[index].number;
@@ -37,7 +40,7 @@ impl Home {
                     self.clusters[index].sessions = Some(sessions);
                     for (slot, found) in self.clusters[index].slots.clone().zip(found) {
                         if let Some((kept, age)) = found {
-                            self.recall_session(turn, slot, kept, age);
+                            self.recall_session(turn, slot, kept, age, reach);
                         }
                     }
                 }
@@ -62,10 +65,21 @@ impl Home {
         }
     }
 
-    fn recall_session(&mut self, turn: Turn, index: usize, mut kept: Kept, age: Duration) {
+    fn recall_session(
+        &mut self,
+        turn: Turn,
+        index: usize,
+        mut kept: Kept,
+        age: Duration,
+        reach: &HashMap<u64, u64>,
+    ) {
         let slot = &mut self.shards[index];
         let shard = slot.shard_id;
         let session_hash = session_hash(kept.id.expose());
+        // How far the broker had them; what is on disk besides goes out first, and RESUME asks for what follows. Only the
+        // former is written again, as a power cut may take the disk's end and leave this.
+        slot.confirmed_up_to = (kept.seq > 0).then_some((session_hash, kept.seq));
+        kept.seq = kept.seq.max(reach.get(&session_hash).copied().unwrap_or(0));
         let cached = self.shared.cached.get(&shard).filter(|position| position.session == session_hash);
         let why = if age > SESSION_AGE_MAX {
             return log::debug!(shard; "a session of long ago is left alone");

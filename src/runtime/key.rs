@@ -14,6 +14,8 @@ pub enum Owner {
     ShardDial,
     /// A request to the identify queue's service.
     Asking,
+    /// A cluster's disk (timers only).
+    Disk,
     /// The thread's own business (timers only), see [`super::home`].
     Thread,
 }
@@ -50,6 +52,7 @@ impl Key {
             Owner::ShardDial => 2,
             Owner::Thread => 3,
             Owner::Asking => 4,
+            Owner::Disk => 5,
         };
         kind << 61 | (self.generation as usize) << 32 | self.index
     }
@@ -61,7 +64,8 @@ impl Key {
             1 => Owner::Cluster,
             2 => Owner::ShardDial,
             3 => Owner::Thread,
-            _ => Owner::Asking,
+            4 => Owner::Asking,
+            _ => Owner::Disk,
         };
         let generation = (packed >> 32) as u32 & ((1 << GENERATION_BITS) - 1);
         Key { owner, generation, index: packed & 0xffff_ffff }
@@ -74,7 +78,9 @@ mod tests {
 
     #[test]
     fn keys_survive_packing() {
-        for owner in [Owner::Shard, Owner::Cluster, Owner::ShardDial, Owner::Thread, Owner::Asking] {
+        for owner in
+            [Owner::Shard, Owner::Cluster, Owner::ShardDial, Owner::Thread, Owner::Asking, Owner::Disk]
+        {
             for generation in [0, 1, next_generation((1 << 29) - 2)] {
                 let key = Key { owner, generation, index: 12_345 };
                 assert_eq!(Key::unpack(key.pack()), key);

@@ -17,6 +17,7 @@ mod recovery;
 mod shard_slot;
 mod shards;
 mod shared;
+mod spooling;
 mod workers;
 
 use std::fmt;
@@ -364,6 +365,8 @@ fn shared(
         ready_secrets: config.ready_secrets,
         persistent: config.persistent_events,
         outbox_memory_bytes: config.outbox_memory_bytes,
+        spool: spooling::options(config),
+        bot: sha256_hex(&format!("bot|{}", config.token.expose()))[..16].to_owned(),
         stop_timeout: config.stop_timeout,
         on_failure: Box::new(move || tell_all(&mesh, false)),
         failure: Mutex::new(None),

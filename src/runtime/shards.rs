@@ -8,6 +8,7 @@ use crate::reactor::Resolver;
 use crate::relay::{ShardTask, TaskInput};
 use crate::stream::transport::Endpoint;
 
+use super::clusters::note_spooled;
 use super::dial::Dial;
 use super::home::{Home, Message, Reactor, TIMER_PERMITS, WINDOWS_PER_TURN};
 use super::key::{Key, Owner, next_generation};
@@ -42,7 +43,7 @@ impl Home {
             return;
         }
         if !cluster.paused {
-            let Some(bytes) = cluster.outbox.reserve() else {
+            let Some(bytes) = cluster.publisher.reserve() else {
                 if !std::mem::replace(&mut slot.deferred, true) {
                     cluster.deferred.push(index);
                 }
@@ -54,7 +55,7 @@ impl Home {
             // While paused nothing is promised, and what may be read then publishes nothing.
             task.batch_bytes_max = slot.reserved_bytes.max(1);
             if task.batch.bytes.capacity() == 0 {
-                task.batch = cluster.outbox.take_spare();
+                task.batch = cluster.publisher.outbox.take_spare();
             }
             reactor.spawn(task);
         }
@@ -69,8 +70,11 @@ impl Home {
         if let Some(record) = batch.records.iter().rev().find(|record| record.seq > 0) {
             slot.published = Some((record.session, record.seq));
         }
-        cluster.outbox.release(std::mem::take(&mut slot.reserved_bytes));
-        cluster.outbox.push(index as u32, batch);
+        let promised = std::mem::take(&mut slot.reserved_bytes);
+        let shards = &mut self.shards;
+        let report = &mut |progress| note_spooled(shards, progress);
+        cluster.publisher.accept(reactor.turn, index as u32, batch, promised, report);
+        let slot = &mut self.shards[index];
         if !slot.queue_outgoing(&mut task.outgoing) {
             slot.ended = Some(Cause::Io(io::ErrorKind::WriteZero));
         }

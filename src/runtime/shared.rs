@@ -12,6 +12,7 @@ use crate::amqp::uri::Uri;
 use crate::cache::{Cache, Position};
 use crate::gateway::shard;
 use crate::relay::task::TaskOptions;
+use crate::state::spool;
 
 use super::keeping::State;
 
@@ -58,6 +59,10 @@ pub struct Shared {
     pub persistent: bool,
     /// Memory of all outboxes.
     pub outbox_memory_bytes: usize,
+    /// The spools, all clusters together.
+    pub spool: Option<spool::Options>,
+    /// Tells the spools of one bot from another's.
+    pub bot: String,
     /// How long unconfirmed publishes are waited for at the end.
     pub stop_timeout: Duration,
     /// Ends the process with an error.
@@ -78,6 +83,9 @@ const ROUNDS_AHEAD: u32 = 2;
 /// Discord wants buckets to go, although clusters live on several threads.
 const ROUND_STAGGER: Duration = Duration::from_millis(300);
 
+/// In how many files a small spool is at least: room comes back a file at a time.
+const SEGMENTS_MIN: u64 = 16;
+
 impl Shared {
     /// The clusters whose sockets live on `thread`.
     pub fn clusters_of(&self, thread: usize) -> impl Iterator<Item = (usize, &ClusterPlan)> {
@@ -95,6 +103,14 @@ impl Shared {
     /// cannot stop the others.
     pub fn outbox_bytes_max(&self) -> usize {
         self.outbox_memory_bytes / self.clusters.len().max(1)
+    }
+
+    /// What one cluster's spool is told. Fixed shares, for the same reason.
+    pub fn spool_options(&self) -> Option<spool::Options> {
+        let mut options = self.spool.clone()?;
+        options.bytes_max /= self.clusters.len().max(1) as u64;
+        options.segment_bytes = (options.bytes_max / SEGMENTS_MIN).min(spool::SEGMENT_BYTES);
+        Some(options)
     }
 
     /// How long after the start a shard connects: so that it is there when its permit is due and not much before.

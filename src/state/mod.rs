@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 pub use identify::decode_identify;
 pub use sessions::{Kept, Sessions};
-pub use stamp::Stamp;
+pub use stamp::{Stamp, boot_number};
 
 /// The longest file read: a day's permits take 4 KiB.
 const FILE_BYTES_MAX: u64 = 64 << 10;

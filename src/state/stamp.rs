@@ -42,6 +42,13 @@ impl Stamp {
     }
 }
 
+/// The boot of a stamp as a number; 0 where it is not known.
+pub fn boot_number(stamp: &Stamp) -> u64 {
+    // A UUID: 122 of its bits are random.
+    let digits: String = stamp.boot.chars().filter(|c| *c != '-').take(16).collect();
+    u64::from_str_radix(&digits, 16).unwrap_or(0)
+}
+
 /// Reads the first number of `/proc/uptime`, seconds with two decimals; proc(5).
 fn uptime_ms() -> Option<u64> {
     let text = fs::read_to_string("/proc/uptime").ok()?;

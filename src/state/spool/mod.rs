@@ -38,7 +38,7 @@ mod types;
 mod window;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -126,6 +126,8 @@ pub struct Spool<F: Files = Disk> {
     cursor_file: Option<F::File>,
     /// The file does not say what `cursor` would.
     cursor_dirty: bool,
+    /// The file could not be read: what it holds must not come back later as the newer of two.
+    cursor_unread: bool,
     disk_bytes: u64,
     stats: Stats,
 }
@@ -150,6 +152,11 @@ impl<F: Files> Spool<F> {
     /// Records that wait for the broker, those that are handed out included.
     pub fn waiting(&self) -> u64 {
         self.number_next - self.confirmed
+    }
+
+    /// Of those, the ones that are not handed out.
+    pub fn unread(&self) -> u64 {
+        self.number_next - self.handed.max(self.confirmed)
     }
 
     /// Bytes on disk.
@@ -199,13 +206,14 @@ impl<F: Files> Spool<F> {
             handed,
             ..self.cursor
         };
+        let mut both = [0; CURSOR];
+        let at = next.offset() as usize;
+        both[at..at + format::SLOT].copy_from_slice(&next.encode());
         let result = match &self.cursor_file {
+            Some(file) if self.cursor_unread => write_all(&mut self.files, file, 0, &both),
             Some(file) => write_all(&mut self.files, file, next.offset(), &next.encode()),
             None => self.files.create(CURSOR_NAME).and_then(|file| {
                 // With room for both slots, which is then there when the disk is full.
-                let mut both = [0; CURSOR];
-                let at = next.offset() as usize;
-                both[at..at + format::SLOT].copy_from_slice(&next.encode());
                 let result = write_all(&mut self.files, &file, 0, &both);
                 self.cursor_file = Some(file);
                 result
@@ -215,6 +223,7 @@ impl<F: Files> Spool<F> {
             Ok(()) => {
                 self.cursor = next;
                 self.cursor_dirty = false;
+                self.cursor_unread = false;
                 Ok(())
             }
             Err(error) => {

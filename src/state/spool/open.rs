@@ -117,6 +117,7 @@ impl<F: Files> Spool<F> {
             handed_before,
             confirmed_before: confirmed,
             cursor: Cursor { boot: options.boot, ..cursor.unwrap_or_default() },
+            cursor_unread: cursor.is_none() && cursor_file.is_some(),
             cursor_file,
             // Written anew: both its boot and its room on the disk are wanted from now on.
             cursor_dirty: true,

@@ -58,6 +58,22 @@ impl<F: Files> Spool<F> {
         }
     }
 
+    /// Counts everything as handed out: the caller has in memory what was appended since nothing was left to hand out, and
+    /// publishes it from there.
+    pub fn hand_out_unread(&mut self) {
+        debug_assert!(self.reading.losses.is_empty() && !self.reading.damaged);
+        let Some(last) = self.segments.back() else { return };
+        let (id, len) = (last.id, last.len);
+        self.reading.leave(id);
+        self.reading.at = len;
+        self.reading.position = self.number_next;
+        self.reading.passed = self.number_next;
+        self.reading.seen.clone_from(&self.written);
+        self.handed = self.number_next;
+        // As for a block that is handed out.
+        let _ = self.keep_cursor();
+    }
+
     fn step(&mut self, block: &mut Block) -> io::Result<Step> {
         let from = self.reading.segment;
         let place = self.segments.partition_point(|segment| segment.id < from);

@@ -4,7 +4,7 @@ mod damage;
 mod disk;
 mod kill;
 mod model;
-mod sim;
+pub(crate) mod sim;
 
 use super::files::Files;
 use super::{Appended, Block, Entry, Error, Loss, Next, Options, Record, Spool};
