@@ -31,7 +31,11 @@ impl Spool<Disk> {
 /// What the scan of one segment gave.
 struct Scanned {
     blocks: u64,
+    /// The number of its first record, and the one after its last, as far as they are known.
+    first: Option<u64>,
     end: u64,
+    /// The system would not read on.
+    unread: bool,
 }
 
 impl<F: Files> Spool<F> {
@@ -58,6 +62,7 @@ impl<F: Files> Spool<F> {
             rows: Vec::new(),
             body: Vec::new(),
             segments: VecDeque::new(),
+            scanned: Vec::new(),
             written: BTreeMap::new(),
             end: 0,
             first: None,
@@ -68,6 +73,7 @@ impl<F: Files> Spool<F> {
         for (place, (name, len)) in names.iter().enumerate() {
             scan.segment(name, *len, place == last)?;
         }
+        scan.bound_unread();
         let Scan { segments, written, end, first, .. } = scan;
         // Whatever the name belongs to, ours come after it.
         let segment_next =
@@ -163,6 +169,8 @@ struct Scan<'a, F> {
     rows: Vec<Row>,
     body: Vec<u8>,
     segments: VecDeque<Segment>,
+    /// Of each of these what was found, in the same order.
+    scanned: Vec<Scanned>,
     written: BTreeMap<u32, Mark>,
     /// The number after the last record, and the first one.
     end: u64,
@@ -222,7 +230,22 @@ impl<F: Files> Scan<'_, F> {
         }
         self.end = scanned.end;
         self.segments.push_back(Segment { id, len, disk: kept, end: scanned.end });
+        self.scanned.push(scanned);
         Ok(())
+    }
+
+    /// A segment that could not be read may be readable in a minute: it is not to be taken for one that is done with, nor
+    /// are its numbers to be given to others.
+    fn bound_unread(&mut self) {
+        let mut bound = None;
+        for (segment, scanned) in self.segments.iter_mut().zip(&self.scanned).rev() {
+            if scanned.unread {
+                // Behind it nothing is known: it holds fewer records than octets.
+                segment.end = bound.unwrap_or(segment.end + segment.len);
+                self.end = self.end.max(segment.end);
+            }
+            bound = scanned.first.or(bound);
+        }
     }
 
     /// Where the last block of a segment ends that is whole in every octet.
@@ -233,12 +256,14 @@ impl<F: Files> Scan<'_, F> {
                 Ok(Found::Block(head)) => {
                     let from = at + (head.len() - u64::from(head.bytes));
                     let table = self.window.table(self.files, file, len, (at, &head), &mut self.rows);
-                    let whole = matches!(table, Ok(true))
-                        && self
-                            .window
-                            .copy(self.files, file, from, head.bytes as usize, &mut self.body)
-                            .is_ok()
-                        && self.body_is_sound();
+                    let body = self.window.copy(self.files, file, from, head.bytes as usize, &mut self.body);
+                    let whole = match (table, body) {
+                        (Ok(table), Ok(())) => table && self.body_is_sound(),
+                        (Err(error), _) | (_, Err(error)) => {
+                            self.note_io(name, &error);
+                            return len;
+                        }
+                    };
                     at += head.len();
                     if whole {
                         sound = at;
@@ -269,7 +294,7 @@ impl<F: Files> Scan<'_, F> {
 
     /// Goes through a segment's heads and tables.
     fn blocks(&mut self, name: &str, file: &F::File, (id, len): (u64, u64)) -> Scanned {
-        let mut scanned = Scanned { blocks: 0, end: self.end };
+        let mut scanned = Scanned { blocks: 0, first: None, end: self.end, unread: false };
         let mut at = SEGMENT_HEAD;
         loop {
             let found = self.window.find(self.files, file, (id, len), at);
@@ -283,7 +308,7 @@ impl<F: Files> Scan<'_, F> {
                 Ok(Found::End) => return scanned,
                 Err(error) => {
                     self.note_io(name, &error);
-                    return scanned;
+                    return Scanned { unread: true, ..scanned };
                 }
             };
             let place = (at, &head);
@@ -291,7 +316,7 @@ impl<F: Files> Scan<'_, F> {
                 Ok(sound) => sound,
                 Err(error) => {
                     self.note_io(name, &error);
-                    return scanned;
+                    return Scanned { unread: true, ..scanned };
                 }
             };
             let fits = head.number >= scanned.end
@@ -299,6 +324,7 @@ impl<F: Files> Scan<'_, F> {
                 && (self.written.len() < SHARDS_MAX || self.written.contains_key(&head.shard));
             if fits {
                 scanned.blocks += 1;
+                scanned.first.get_or_insert(head.number);
                 scanned.end = head.end();
                 self.first.get_or_insert(head.number);
             }
