@@ -3,9 +3,9 @@
 //! zlib window per connection as Discord sends it; rateway publishes to a broker that discards.
 //!
 //!     cargo bench --bench process -- [--seconds 5] [--rounds 3] [--shards 8] [--rate EVENTS_PER_SECOND]
-//!                                    [--compression zlib] [--threads 1] [--cache false]
+//!                                    [--compression zlib] [--threads 1] [--cache false] [--state false]
 //!
-//! Rounds of both are interleaved. Without arguments (under `cargo test`, say) nothing runs.
+//! Rounds of both are interleaved. With `--state true` a third one is rateway that keeps its state in a folder. Without arguments (under `cargo test`, say) nothing runs.
 
 #[path = "support/sink.rs"]
 mod sink;
@@ -28,6 +28,7 @@ struct Arguments {
     compression: String,
     threads: usize,
     cache: bool,
+    state: bool,
 }
 
 fn main() {
@@ -43,6 +44,7 @@ fn main() {
         compression: "zlib".into(),
         threads: 1,
         cache: false,
+        state: false,
     };
     if std::env::args().any(|argument| argument == "--test") {
         println!("process: measured by `cargo bench --bench process` only");
@@ -59,6 +61,7 @@ fn main() {
             "--threads" => options.threads = number() as usize,
             "--compression" => options.compression = value,
             "--cache" => options.cache = value == "true",
+            "--state" => options.state = value == "true",
             _ => panic!("unknown argument {name}"),
         }
     }
@@ -131,6 +134,8 @@ struct Sample {
 fn measure(options: &Arguments) {
     let mut floor_us = Vec::new();
     let mut rateway_us = Vec::new();
+    let mut state_us = Vec::new();
+    let folder = std::env::temp_dir().join(format!("rateway-bench-{}", std::process::id()));
     println!(
         "{} shards, {}, {} s a round, {} thread(s), {}",
         options.shards,
@@ -140,11 +145,17 @@ fn measure(options: &Arguments) {
         options.rate.map_or("full speed".into(), |rate| format!("{rate} events/s")),
     );
     for round in 1..=options.rounds {
-        for (name, all) in [("floor", &mut floor_us), ("rateway", &mut rateway_us)] {
+        for (name, all) in [("floor", &mut floor_us), ("rateway", &mut rateway_us), ("state", &mut state_us)]
+        {
+            if name == "state" && !options.state {
+                continue;
+            }
+            let _ = std::fs::remove_dir_all(&folder);
             let (_sim, address) = start_sim(options);
             let sample = match name {
                 "floor" => run_floor(options, &address),
-                _ => run_rateway(options, &address),
+                "rateway" => run_rateway(options, &address, "none"),
+                _ => run_rateway(options, &address, &folder.display().to_string()),
             };
             let us = sample.cpu_s * 1e6 / sample.events as f64;
             println!(
@@ -161,9 +172,14 @@ fn measure(options: &Arguments) {
     };
     let (floor, rateway) = (median(&mut floor_us), median(&mut rateway_us));
     println!("median   floor {floor:.3} us, rateway {rateway:.3} us: {:.2} times the floor", rateway / floor);
+    if options.state {
+        let state = median(&mut state_us);
+        println!("         with state {state:.3} us, {:+.1} %", (state / rateway - 1.0) * 100.0);
+    }
+    let _ = std::fs::remove_dir_all(&folder);
 }
 
-fn run_rateway(options: &Arguments, sim: &str) -> Sample {
+fn run_rateway(options: &Arguments, sim: &str, state: &str) -> Sample {
     let (sink, counts) = sink::start().expect("a free port");
     let mut command = Command::new(env!("CARGO_BIN_EXE_rateway"));
     command.env_clear();
@@ -176,6 +192,7 @@ fn run_rateway(options: &Arguments, sim: &str) -> Sample {
         ("SHARD_COUNT", options.shards.to_string()),
         ("COMPRESSION", options.compression.clone()),
         ("CACHE_ENABLED", options.cache.to_string()),
+        ("STATE_DIR", state.to_owned()),
         ("LOG_LEVEL", "error".to_owned()),
     ]);
     let process = Process(command.stdout(Stdio::null()).spawn().expect("rateway starts"));

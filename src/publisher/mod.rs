@@ -85,8 +85,9 @@ pub struct Publisher<F: Files = Disk> {
     held: VecDeque<Held>,
     shedding: Shedding,
     block: Block,
-    /// The disk refused something: not tried again before.
-    retry_at: Option<Instant>,
+    /// The disk refused to be written to, or read from: not tried again before.
+    write_at: Option<Instant>,
+    read_at: Option<Instant>,
     told_at: Option<Instant>,
     /// Copying goes on with the next turn.
     more: bool,
@@ -107,7 +108,8 @@ impl<F: Files> Publisher<F> {
             held: VecDeque::new(),
             shedding: Shedding::default(),
             block: Block::default(),
-            retry_at: None,
+            write_at: None,
+            read_at: None,
             told_at: None,
             more: false,
             overflows: 0,
@@ -152,7 +154,7 @@ impl<F: Files> Publisher<F> {
             self.outbox.push(slot, batch);
         } else {
             self.held.push_back(Held { slot, batch, promised });
-            if self.held.len() == 1 && self.may_try(turn.now) {
+            if self.held.len() == 1 {
                 self.spool_held(turn, report);
             }
         }
@@ -197,11 +199,7 @@ impl<F: Files> Publisher<F> {
 
     /// When the disk is to be tried again.
     pub fn deadline(&self) -> Option<Instant> {
-        self.retry_at
-    }
-
-    fn may_try(&self, now: Instant) -> bool {
-        self.retry_at.is_none_or(|at| now >= at)
+        [self.write_at, self.read_at].into_iter().flatten().min()
     }
 
     fn shard_of(&self, slot: u32) -> u32 {

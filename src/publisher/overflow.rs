@@ -1,5 +1,6 @@
 //! From memory to the disk and back.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::amqp::publish::routing_key;
@@ -29,14 +30,12 @@ impl<F: Files> Publisher<F> {
     pub fn turn(&mut self, turn: Turn, link: Link, report: &mut impl FnMut(Progress)) {
         self.more = false;
         if self.spool.is_none() || (self.mode == Mode::Outbox && self.is_quiet()) {
-            self.retry_at = None;
+            (self.write_at, self.read_at) = (None, None);
             return;
         }
         self.settle_spool();
-        if !self.may_try(turn.now) {
-            return;
-        }
-        self.retry_at = None;
+        self.write_at.take_if(|at| *at <= turn.now);
+        self.read_at.take_if(|at| *at <= turn.now);
         if self.mode == Mode::Outbox && !self.outbox.has_room() {
             self.mode = Mode::Copying;
         }
@@ -45,13 +44,13 @@ impl<F: Files> Publisher<F> {
             let half = self.outbox.memory_bytes_max() / 2;
             if self.outbox.has_room() && self.outbox.memory_bytes() <= half {
                 self.mode = Mode::Outbox;
-            } else {
+            } else if self.write_at.is_none() {
                 self.copy(turn, COPY_BYTES_PER_TURN, report);
             }
         }
         if self.mode == Mode::Spool {
             self.spool_held(turn, report);
-            if link.drains {
+            if link.drains && self.read_at.is_none() {
                 self.drain(turn, link);
             }
         }
@@ -65,6 +64,7 @@ impl<F: Files> Publisher<F> {
             return false;
         }
         self.settle_spool();
+        self.write_at = None;
         if self.mode != Mode::Spool {
             self.mode = Mode::Copying;
             self.copy(turn, usize::MAX, report);
@@ -125,7 +125,7 @@ impl<F: Files> Publisher<F> {
         }
         spool.hand_out_unread();
         if let Some(error) = failed {
-            self.refused(turn.now, &error);
+            self.write_refused(turn.now, &error);
         } else if !self.more {
             self.mode = Mode::Spool;
             self.overflows += 1;
@@ -138,7 +138,7 @@ impl<F: Files> Publisher<F> {
 
     /// Puts on disk what came in, as far as it takes it.
     pub(super) fn spool_held(&mut self, turn: Turn, report: &mut impl FnMut(Progress)) {
-        let Some(spool) = &mut self.spool else { return };
+        let Some(spool) = self.spool.as_mut().filter(|_| self.write_at.is_none()) else { return };
         while let Some(held) = self.held.front() {
             let (slot, batch) = (held.slot, &held.batch);
             let entry = Entry {
@@ -157,7 +157,7 @@ impl<F: Files> Publisher<F> {
                         self.outbox.put_spare(batch);
                     }
                 }
-                Err(error) => return self.refused(turn.now, &error),
+                Err(error) => return self.write_refused(turn.now, &error),
             }
         }
     }
@@ -187,7 +187,11 @@ impl<F: Files> Publisher<F> {
                     log::info!(cluster = self.options.cluster; "everything on disk is on its way to the broker");
                     return;
                 }
-                Err(error) => return self.refused(turn.now, &error),
+                Err(error) => {
+                    self.read_at = Some(turn.now + RETRY_WAIT);
+                    return self
+                        .tell_refusal(turn.now, format_args!("cannot be read back from STATE_DIR: {error}"));
+                }
             }
         }
     }
@@ -250,19 +254,23 @@ impl<F: Files> Publisher<F> {
         }
     }
 
-    /// The disk takes or gives nothing for now.
-    fn refused(&mut self, now: Instant, error: &Error) {
-        self.refusals += 1;
+    /// The disk takes nothing for now.
+    fn write_refused(&mut self, now: Instant, error: &Error) {
         // Room within SPOOL_SIZE comes with confirms, each of which leads here again.
         if !matches!(error, Error::Full) {
-            self.retry_at = Some(now + RETRY_WAIT);
+            self.write_at = Some(now + RETRY_WAIT);
         }
+        self.tell_refusal(
+            now,
+            format_args!("cannot go to STATE_DIR: {error}; Discord waits until there is room"),
+        );
+    }
+
+    fn tell_refusal(&mut self, now: Instant, what: fmt::Arguments<'_>) {
+        self.refusals += 1;
         if self.told_at.is_none_or(|at| now.saturating_duration_since(at) >= TELL_INTERVAL) {
             self.told_at = Some(now);
-            log::error!(
-                cluster = self.options.cluster;
-                "events that wait for the broker cannot go to STATE_DIR: {error}; Discord waits until there is room"
-            );
+            log::error!(cluster = self.options.cluster; "events that wait for the broker {what}");
         }
     }
 }

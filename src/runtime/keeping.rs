@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use super::home::{Home, Reactor, TIMER_KEEPING};
 use super::key::{Key, Owner};
+use crate::base::sha256_hex;
 use crate::gateway::session::session_hash;
 use crate::reactor::Turn;
 use crate::relay::gap::Gap;
-use crate::state::{Folder, Kept, Sessions, Stamp};
+use crate::state::{Folder, Found, Sessions, Stamp};
 
 /// How often sessions are written while events flow.
 const KEEP_INTERVAL: Duration = Duration::from_millis(5);
@@ -39,8 +40,8 @@ impl Home {
                 Ok((sessions, found)) => {
                     self.clusters[index].sessions = Some(sessions);
                     for (slot, found) in self.clusters[index].slots.clone().zip(found) {
-                        if let Some((kept, age)) = found {
-                            self.recall_session(turn, slot, kept, age, reach);
+                        if let Some(found) = found {
+                            self.recall_session(turn, slot, found, reach);
                         }
                     }
                 }
@@ -65,14 +66,8 @@ impl Home {
         }
     }
 
-    fn recall_session(
-        &mut self,
-        turn: Turn,
-        index: usize,
-        mut kept: Kept,
-        age: Duration,
-        reach: &HashMap<u64, u64>,
-    ) {
+    fn recall_session(&mut self, turn: Turn, index: usize, found: Found, reach: &HashMap<u64, u64>) {
+        let Found { mut kept, age, same_settings } = found;
         let slot = &mut self.shards[index];
         let shard = slot.shard_id;
         let session_hash = session_hash(kept.id.expose());
@@ -85,6 +80,8 @@ impl Home {
             return log::debug!(shard; "a session of long ago is left alone");
         } else if kept.shard_count != self.shared.shard_count {
             "the bot has another number of shards now"
+        } else if !same_settings {
+            "INTENTS or COMPRESSION are others now"
         } else if kept.seq == 0 {
             "nothing of it had reached the broker"
         } else if self.shared.cache.is_some() && cached.is_none() {
@@ -151,12 +148,13 @@ impl Home {
     }
 }
 
-/// What tells one bot's sessions from another's, and those that cannot be taken up with other settings.
+/// What tells one bot's sessions from another's, in the first half, and those that cannot be taken up with other settings.
 pub fn identity(token: &str, intents: u64, query: &str) -> [u8; 32] {
-    let text = crate::base::sha256_hex(&format!("{}|{intents}|{query}", crate::base::sha256_hex(token)));
+    let (bot, settings) = (sha256_hex(token), sha256_hex(&format!("{intents}|{query}")));
     let mut out = [0; 32];
-    // Half of the digits are as good as all of them, and already text.
-    out.copy_from_slice(&text.as_bytes()[..32]);
+    // 64 bits of each, already text. The token's own hash is one that others know too, so it is hashed again.
+    out[..16].copy_from_slice(&sha256_hex(&bot).as_bytes()[..16]);
+    out[16..].copy_from_slice(&settings.as_bytes()[..16]);
     out
 }
 

@@ -366,7 +366,7 @@ fn shared(
         persistent: config.persistent_events,
         outbox_memory_bytes: config.outbox_memory_bytes,
         spool: spooling::options(config),
-        bot: sha256_hex(&format!("bot|{}", config.token.expose()))[..16].to_owned(),
+        bot: String::from_utf8_lossy(&identity[..16]).into_owned(),
         stop_timeout: config.stop_timeout,
         on_failure: Box::new(move || tell_all(&mesh, false)),
         failure: Mutex::new(None),

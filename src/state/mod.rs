@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 pub use identify::decode_identify;
-pub use sessions::{Kept, Sessions};
+pub use sessions::{Found, Kept, Sessions};
 pub use stamp::{Stamp, boot_number};
 
 /// The longest file read: a day's permits take 4 KiB.

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! A record is checked as a whole and lies within one page of the system's, so that a process that is killed while it
-//! writes leaves the old one or the new; anything else does not pass. The identity is a hash of the bot and of what a
-//! session depends on: another bot's record is none. Records are written together, some milliseconds after the first
+//! writes leaves the old one or the new; anything else does not pass. The identity is a hash of the bot and one of what a
+//! session depends on: another bot's record is none, and one with other settings says so. Records are written together, some milliseconds after the first
 //! change at the latest, so what they cost does not depend on how many events there are.
 
 use std::fs::File;
@@ -50,8 +50,19 @@ pub struct Kept {
     pub seq: u64,
 }
 
-/// What an earlier process left of a shard: its session, and how long ago it was written at least.
-pub type Found = Option<(Kept, Duration)>;
+/// Of the identity so many bytes are the bot's, the others those of its settings.
+const BOT_BYTES: usize = 16;
+
+/// What an earlier process left of a shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its session.
+    pub kept: Kept,
+    /// How long ago it was written, at least.
+    pub age: Duration,
+    /// Whether it was begun with the settings of now.
+    pub same_settings: bool,
+}
 
 /// The sessions of a cluster.
 #[derive(Debug)]
@@ -76,7 +87,7 @@ impl Sessions {
         shards: Range<u32>,
         identity: [u8; 32],
         wall_ms: u64,
-    ) -> io::Result<(Sessions, Vec<Found>)> {
+    ) -> io::Result<(Sessions, Vec<Option<Found>>)> {
         let path = folder.path().join(name);
         // With the token a session's id is enough to take it over: nobody else on the machine reads it.
         let file =
@@ -93,7 +104,11 @@ impl Sessions {
         let kept = shards
             .clone()
             .zip(image.chunks_exact(RECORD_BYTES))
-            .map(|(shard, record)| decode(record, &identity, shard).map(|(kept, at)| (kept, now.since(&at))))
+            .map(|(shard, record)| {
+                let (kept, at) = decode(record, &identity, shard)?;
+                let same_settings = record.get(8..40) == Some(&identity[..]);
+                Some(Found { kept, age: now.since(&at), same_settings })
+            })
             .collect();
         Ok((Sessions { file, identity, first: shards.start, image, dirty: 0..0 }, kept))
     }
@@ -168,7 +183,7 @@ fn decode(record: &[u8], identity: &[u8; 32], shard: u32) -> Option<(Kept, Stamp
     };
     let is_ours = u32_at(0)? == crc32fast::hash(record.get(4..)?)
         && u32_at(4)? == VERSION
-        && record.get(8..40)? == identity
+        && record.get(8..8 + BOT_BYTES)? == &identity[..BOT_BYTES]
         && u32_at(40)? == shard;
     if !is_ours {
         return None;
@@ -217,7 +232,7 @@ mod tests {
 
     fn found(folder: &Folder, shards: Range<u32>, identity: [u8; 32]) -> Vec<Option<Kept>> {
         let (_, kept) = Sessions::open(folder, "s", shards, identity, 0).expect("a file");
-        kept.into_iter().map(|kept| kept.map(|(kept, _)| kept)).collect()
+        kept.into_iter().map(|found| found.map(|found| found.kept)).collect()
     }
 
     #[test]
@@ -241,7 +256,14 @@ mod tests {
         assert_eq!(found(&folder, 8..12, [7; 32]), expected);
         sessions.write().expect("a write");
         assert_eq!(found(&folder, 8..12, [7; 32]), vec![None, Some(kept("a", 5)), None, None]);
-        // Another bot, other intents; other shards in its place.
+        // The same bot with other settings, another bot, other shards in its place.
+        let mut other = [7; 32];
+        other[31] = 8;
+        let (_, left) = Sessions::open(&folder, "s", 8..12, other, 0).expect("a file");
+        assert_eq!(
+            left[1].as_ref().map(|found| (&found.kept, found.same_settings)),
+            Some((&kept("a", 5), false))
+        );
         assert_eq!(found(&folder, 8..12, [8; 32]), vec![None; 4]);
         assert_eq!(found(&folder, 0..4, [7; 32]), vec![None; 4]);
     }

@@ -256,3 +256,33 @@ fn a_channel_remembers_its_last_messages() {
     ask_all(&mut scene.stage, &oracle, &asks, "ring");
     scene.stage.judge();
 }
+
+/// Kills in the middle of everything: what the cache holds in the end is what one holds that saw everything once. A shard
+/// whose part was torn begins a new session, which the other sees too.
+#[test]
+fn after_kills_the_cache_is_one_that_saw_everything() {
+    let state = std::env::temp_dir().join(format!("rateway-cache-kills-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&state);
+    let folder = state.display().to_string();
+    let mut scene = Scene::start("cache-kills", &[("STATE_DIR", &folder), ("CACHE_MEMORY", "16MiB")]);
+    scene.play_corpus();
+    scene.play_by_hand();
+    let rounds = std::env::var("RATEWAY_KILLS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(6);
+    for round in 0..rounds {
+        scene.play_generated(100 + round, 300);
+        scene.stage.set_rate(2000.0);
+        let sent = scene.stage.sim.ledger().dispatches;
+        scene.stage.wait_dispatches(sent + 200 + 171 * (round % 4));
+        scene.stage.gateway.signal(libc::SIGKILL);
+        scene.stage.restart();
+        scene.stage.wait_up();
+    }
+    scene.stage.set_rate(0.0);
+    let lost = scene.stage.sim.ledger().sessions.len() - SHARDS as usize;
+    let oracle = scene.oracle_of_arrived(&KINDS);
+    let asks = every_kind_of_ask(&oracle, scene.clusters(), 13);
+    ask_all(&mut scene.stage, &oracle, &asks, "kills");
+    scene.stage.assert_well_behaved();
+    println!("{rounds} kills, {lost} of {SHARDS} sessions lost, {} questions", asks.len());
+    let _ = std::fs::remove_dir_all(&state);
+}

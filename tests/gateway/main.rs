@@ -11,6 +11,7 @@ mod brokers;
 mod cache;
 mod commands;
 mod events;
+mod outages;
 mod queries;
 mod refusals;
 mod restarts;

@@ -122,3 +122,42 @@ fn other_settings_and_ended_sessions_begin_anew() {
     // What was ended on purpose is no gap.
     assert_eq!(stage.worker.find(|message| message.key == "RATEWAY_GAP").len(), 0);
 }
+
+/// A session cannot be taken up with other intents: it is left, and what that may have cost is told.
+#[test]
+fn other_intents_leave_the_sessions_and_say_so() {
+    let scratch = Scratch::new("intents");
+    let mut stage = setup("intents", &scratch, true).start();
+    stage.settle();
+    let_pass(0.3);
+    assert_eq!(stage.gateway.stop(), 0);
+    stage.restart_with("INTENTS", "GUILDS");
+    wait_until("all identify again", || stage.sim.ledger().identifies.len() == 12);
+    wait_until("a gap for each shard", || {
+        stage.worker.find(|message| message.key == "RATEWAY_GAP").len() == 6
+    });
+    let gaps = stage.worker.find(|message| message.key == "RATEWAY_GAP");
+    assert!(gaps.iter().all(|gap| gap.text().contains("INTENTS or COMPRESSION are others now")), "{gaps:?}");
+}
+
+/// Prints how long it took from the start of the process; 64 shards are to be resumed within a second.
+#[test]
+fn sixty_four_shards_are_resumed_at_once() {
+    let scratch = Scratch::new("many");
+    let mut stage = Setup::new("many", 64, 32)
+        .env("STATE_DIR", &scratch.0.display().to_string())
+        .env("CACHE_MEMORY", "64MiB")
+        .start();
+    stage.settle();
+    stage.set_rate(2000.0);
+    let sent = stage.sim.ledger().dispatches;
+    stage.wait_dispatches(sent + 4000);
+    assert_eq!(stage.gateway.stop(), 0);
+    let resumes = stage.sim.ledger().resumes;
+    let before = std::time::Instant::now();
+    stage.restart();
+    wait_until("all are resumed", || stage.sim.act(|discord, _| discord.ledger().resumes) == resumes + 64);
+    println!("64 shards resumed {} ms after the start of the process", before.elapsed().as_millis());
+    stage.judge();
+    assert_eq!(stage.sim.ledger().identifies.len(), 64, "a session start was wasted");
+}

@@ -17,6 +17,7 @@ pub fn dead_port() -> u16 {
 pub struct Forward {
     open: Arc<Mutex<Vec<TcpStream>>>,
     frozen: Arc<AtomicBool>,
+    away: Arc<AtomicBool>,
 }
 
 impl Forward {
@@ -24,10 +25,13 @@ impl Forward {
     pub fn start(port: u16, target: &str) -> Forward {
         let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is still free");
         let target = target.to_owned();
-        let forward = Forward { open: Arc::default(), frozen: Arc::default() };
-        let (open, frozen) = (forward.open.clone(), forward.frozen.clone());
+        let forward = Forward { open: Arc::default(), frozen: Arc::default(), away: Arc::default() };
+        let (open, frozen, away) = (forward.open.clone(), forward.frozen.clone(), forward.away.clone());
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
+                if away.load(Ordering::SeqCst) {
+                    continue;
+                }
                 let Ok(server) = TcpStream::connect(&target) else { continue };
                 for (from, to) in [(&client, &server), (&server, &client)] {
                     let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else { continue };
@@ -45,6 +49,17 @@ impl Forward {
         for socket in self.open.lock().drain(..) {
             let _ = socket.shutdown(Shutdown::Both); // It may have ended by itself.
         }
+    }
+
+    /// Ends all connections, and new ones at once, until [`Forward::come_back`].
+    pub fn leave(&self) {
+        self.away.store(true, Ordering::SeqCst);
+        self.cut();
+    }
+
+    /// Takes connections again.
+    pub fn come_back(&self) {
+        self.away.store(false, Ordering::SeqCst);
     }
 
     /// From now on nothing gets through, and nobody is told.

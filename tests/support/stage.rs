@@ -180,6 +180,12 @@ impl Stage {
         self.gateway = Gateway::start(&self.variables, &self.arguments);
     }
 
+    /// The same, with one variable changed.
+    pub fn restart_with(&mut self, name: &str, value: &str) {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self.restart();
+    }
+
     /// Waits until every shard has a session and its connection.
     pub fn wait_up(&self) {
         wait_until("every shard is up", || {

@@ -1,5 +1,8 @@
 //! What happens at Discord before the questions: the corpus' story, events by hand, random ones.
 
+use std::collections::HashSet;
+
+use rateway::gateway::session::session_hash;
 use rateway::relay::topology::shard_of_guild;
 use rateway::sim::Fault;
 use serde_json::{Value, json};
@@ -7,7 +10,7 @@ use serde_json::{Value, json};
 use super::events::HANDLED;
 use super::generator::Generator;
 use super::oracle::{Kind, Options, Oracle, id_of};
-use crate::support::{KEYS, Setup, Stage, wait_until};
+use crate::support::{KEYS, Message, Setup, Stage, wait_until};
 
 pub const SHARDS: u32 = 6;
 pub const PER_CLUSTER: u32 = 2;
@@ -37,6 +40,22 @@ const OTHERS: [&str; 20] = [
     "WEBHOOKS_UPDATE",
 ];
 
+fn oracle(messages: &[Message], kinds: &[Kind]) -> Oracle {
+    let mut oracle = Oracle::new(Options {
+        shards: (0..SHARDS).collect(),
+        shard_count: SHARDS,
+        message_cache_size: MESSAGES_PER_CHANNEL,
+        kinds: kinds.iter().copied().collect(),
+        // The stage asks for every intent.
+        members_are_told: true,
+    });
+    for message in messages.iter().filter(|message| message.is_event()) {
+        let d: Value = serde_json::from_slice(&message.body).expect("Discord sends JSON");
+        oracle.apply(message.shard_id(), &message.key, &d);
+    }
+    oracle
+}
+
 /// A stage whose worker hears every event.
 pub struct Scene {
     pub stage: Stage,
@@ -64,19 +83,29 @@ impl Scene {
     /// An oracle that holds `kinds` and was told all that the worker received, which is all that was sent.
     pub fn oracle(&self, kinds: &[Kind]) -> Oracle {
         let (_, messages) = self.stage.settle();
-        let mut oracle = Oracle::new(Options {
-            shards: (0..SHARDS).collect(),
-            shard_count: SHARDS,
-            message_cache_size: MESSAGES_PER_CHANNEL,
-            kinds: kinds.iter().copied().collect(),
-            // The stage asks for every intent.
-            members_are_told: true,
+        oracle(&messages, kinds)
+    }
+
+    /// The same where sessions may have been lost: waits until what each shard was sent last has arrived, and tells each
+    /// event once.
+    pub fn oracle_of_arrived(&self, kinds: &[Kind]) -> Oracle {
+        let last_ids: Vec<String> = {
+            let ledger = self.stage.sim.ledger();
+            let last = |shard| ledger.dispatches_of(shard).last().expect("each has some");
+            let id = |shard| {
+                let last = last(shard);
+                let hash = session_hash(&ledger.sessions[&last.session].session_id);
+                format!("{shard}-{hash:016x}-{}", last.seq)
+            };
+            (0..SHARDS).map(id).collect()
+        };
+        wait_until("the last event of each shard", || {
+            last_ids.iter().all(|id| self.stage.worker.count(|message| message.message_id() == id) > 0)
         });
-        for message in messages.iter().filter(|message| message.is_event()) {
-            let d: Value = serde_json::from_slice(&message.body).expect("Discord sends JSON");
-            oracle.apply(message.shard_id(), &message.key, &d);
-        }
-        oracle
+        let mut seen = HashSet::new();
+        let mut messages = self.stage.worker.messages();
+        messages.retain(|message| message.is_event() && seen.insert(message.message_id().to_owned()));
+        oracle(&messages, kinds)
     }
 
     /// One of the stand-in's guilds.
