@@ -154,6 +154,7 @@ fn sixty_four_shards_are_resumed_at_once() {
     stage.wait_dispatches(sent + 4000);
     assert_eq!(stage.gateway.stop(), 0);
     let resumes = stage.sim.ledger().resumes;
+    #[allow(clippy::disallowed_methods)] // Printed, and nothing depends on it.
     let before = std::time::Instant::now();
     stage.restart();
     wait_until("all are resumed", || stage.sim.act(|discord, _| discord.ledger().resumes) == resumes + 64);
