@@ -109,8 +109,13 @@ pub fn connect(
         ..shard::Options::new(Secret::new("token"), 53_608_447, 1000, "ws://localhost:1")
     };
     let shard = Shard::new(Arc::new(options), shard_id, 1, turn.now, None);
-    let framing =
-        Framing { exchange: "rateway-1".into(), frame_max: 131_072, ready_secrets: false, persistent: true };
+    let framing = Framing {
+        exchange: "rateway-1".into(),
+        frame_max: 131_072,
+        ready_secrets: false,
+        persistent: true,
+        events: Default::default(),
+    };
     let task_options = TaskOptions {
         transport: Options {
             tls: tls::client_config(None).expect("bundled roots"),

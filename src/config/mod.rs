@@ -74,6 +74,10 @@ pub struct Config {
     pub capabilities: Option<u64>,
     /// READY_SECRETS.
     pub ready_secrets: bool,
+    /// EVENTS; `None` for all.
+    pub events: Option<Vec<String>>,
+    /// EVENTS_EXCLUDE.
+    pub events_exclude: Option<Vec<String>>,
     /// OUTBOX_MEMORY.
     pub outbox_memory_bytes: usize,
     /// PERSISTENT_EVENTS.
@@ -196,6 +200,8 @@ impl Config {
         let large_threshold = from.required(&s::LARGE_THRESHOLD, |text| parse::whole_u32(text, 50..=250));
         let capabilities = from.optional(&s::CAPABILITIES, |text| parse::whole(text, 0..=u64::MAX));
         let ready_secrets = from.required(&s::READY_SECRETS, parse::boolean);
+        let events = from.optional(&s::EVENTS, parse::event_names);
+        let events_exclude = from.optional(&s::EVENTS_EXCLUDE, parse::event_names);
         let outbox_memory_bytes = from.required(&s::OUTBOX_MEMORY, size(MIB, u64::MAX));
         let persistent_events = from.required(&s::PERSISTENT_EVENTS, parse::boolean);
         let cache_enabled = from.required(&s::CACHE_ENABLED, parse::boolean);
@@ -246,6 +252,8 @@ impl Config {
                 large_threshold: large_threshold?,
                 capabilities,
                 ready_secrets: ready_secrets?,
+                events,
+                events_exclude,
                 outbox_memory_bytes: outbox_memory_bytes?,
                 persistent_events: persistent_events?,
                 cache_enabled: cache_enabled?,

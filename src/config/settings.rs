@@ -130,6 +130,12 @@ settings! {
     READY_SECRETS = Setting::new("READY_SECRETS", "ready_secrets", Value("false"),
         "`true` or `false`",
         "With the token, session_id and resume_gateway_url are enough to take a session over: blanked in READY unless true.");
+    EVENTS = Setting::new("EVENTS", "events", Unset("all"),
+        "event names separated by commas: `READY,MESSAGE_CREATE`",
+        "What is published. The cache follows all events, whatever is published.");
+    EVENTS_EXCLUDE = Setting::new("EVENTS_EXCLUDE", "events_exclude", Unset("none"),
+        "event names separated by commas, or `none`",
+        "What is not published, of the above.");
     OUTBOX_MEMORY = Setting::new("OUTBOX_MEMORY", "outbox_memory", Value("64MiB"),
         "a size from `1MiB` up: `64MiB`, `1GiB` or bytes, `67108864`",
         "Events that the broker has not confirmed yet, all clusters together. When full, Discord waits.");

@@ -251,6 +251,7 @@ impl<F: Files> Publisher<F> {
             frame_max,
             ready_secrets: false,
             persistent: self.options.persistent,
+            events: Default::default(),
         }
     }
 

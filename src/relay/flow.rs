@@ -14,6 +14,7 @@ use crate::gateway::envelope::{self, EnvelopeError};
 use crate::gateway::session::redact_ready;
 use crate::gateway::shard::{Cause, DispatchKind, Route, Shard};
 
+use super::filter::EventFilter;
 use super::outbox::{Batch, Record};
 
 /// The channel that carries publishes, on every connection of every cluster.
@@ -33,6 +34,8 @@ pub struct Framing {
     pub ready_secrets: bool,
     /// Whether events outlive a broker restart in durable queues.
     pub persistent: bool,
+    /// Which events are published.
+    pub events: EventFilter,
 }
 
 /// Buffers that a thread lends to the flow.
@@ -53,6 +56,8 @@ pub struct Stats {
     pub replayed: u64,
     /// Events without a name, which have no routing key.
     pub nameless: u64,
+    /// Events that EVENTS and EVENTS_EXCLUDE leave out.
+    pub filtered: u64,
     /// Event names above 255 bytes, cut to fit a routing key.
     pub names_cut: u64,
 }
@@ -90,9 +95,9 @@ impl fmt::Display for Error {
     }
 }
 
-/// An event that was published.
+/// An event that is new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Published<'a> {
+pub struct Accepted<'a> {
     /// `READY`, say.
     pub name: &'a str,
     /// Its body as Discord sent it, secrets and all.
@@ -118,7 +123,7 @@ pub fn accept<'a>(
     scratch: &'a mut FlowScratch,
     batch: &mut Batch,
     stats: &mut Stats,
-) -> Result<Option<Published<'a>>, Error> {
+) -> Result<Option<Accepted<'a>>, Error> {
     stats.payloads += 1;
     let envelope = envelope::scan(payload).map_err(Error::Envelope)?;
     let dispatch = match shard.handle_payload(now, &envelope, payload).map_err(Error::Shard)? {
@@ -131,11 +136,18 @@ pub fn accept<'a>(
     }
     let Some(name) = envelope.event_name(payload, &mut scratch.name) else {
         stats.nameless += 1;
+        batch.skipped = dispatch.seq.map(|seq| (dispatch.session_hash, seq));
         return Ok(None);
     };
+    let seq = dispatch.seq.unwrap_or(0);
+    let d = envelope.d(payload);
+    if !framing.events.passes(name) {
+        stats.filtered += 1;
+        batch.skipped = Some((dispatch.session_hash, seq));
+        return Ok(Some(Accepted { name, d, session_hash: dispatch.session_hash, seq }));
+    }
     let routing_key = routing_key(name);
     stats.names_cut += u64::from(routing_key.len() < name.len());
-    let d = envelope.d(payload);
     let mut body = d;
     if dispatch.kind == DispatchKind::Ready && !framing.ready_secrets {
         scratch.body.clear();
@@ -144,7 +156,6 @@ pub fn accept<'a>(
         body = &scratch.body;
     }
     let shard_id = shard.shard_id();
-    let seq = dispatch.seq.unwrap_or(0);
     let mut message_id = MessageId::new();
     let event = EventPublish {
         exchange: framing.exchange.as_bytes(),
@@ -160,8 +171,9 @@ pub fn accept<'a>(
     frame_event(&mut batch.bytes, PUBLISH_CHANNEL, framing.frame_max, &event).map_err(Error::Framing)?;
     batch.frame_max = framing.frame_max;
     batch.records.push(Record::new(dispatch.session_hash, seq, batch.bytes.len()));
+    batch.skipped = None;
     stats.published += 1;
-    Ok(Some(Published { name, d, session_hash: dispatch.session_hash, seq }))
+    Ok(Some(Accepted { name, d, session_hash: dispatch.session_hash, seq }))
 }
 
 /// The part of an event's name that fits a routing key.

@@ -2,6 +2,7 @@
 //! cluster, and the names that workers know.
 
 pub mod command;
+pub mod filter;
 pub mod flow;
 pub mod gap;
 pub mod outbox;
@@ -9,6 +10,7 @@ pub mod query;
 pub mod task;
 pub mod topology;
 
+pub use filter::EventFilter;
 pub use flow::Framing;
 pub use outbox::{Batch, Outbox, Progress};
 pub use task::{ShardTask, TaskInput};

@@ -43,6 +43,8 @@ pub struct Batch {
     pub records: Vec<Record>,
     /// The frame_max that the bytes were cut by.
     pub frame_max: u32,
+    /// The last event behind the records that nobody wants published: session hash and seq.
+    pub skipped: Option<(u64, u64)>,
 }
 
 impl Batch {
@@ -50,6 +52,7 @@ impl Batch {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.records.clear();
+        self.skipped = None;
     }
 
     fn memory_bytes(&self) -> usize {
@@ -513,7 +516,7 @@ impl Outbox {
             spool_end = entry.spool_end;
             self.entries.pop_front();
         }
-        let batch = Batch { bytes, records: vec![alone], frame_max };
+        let batch = Batch { bytes, records: vec![alone], frame_max, skipped: None };
         self.memory_bytes += batch.memory_bytes();
         self.entries.push_front(Entry { shard, wire, batch, done: 0, copied, spool_end });
     }

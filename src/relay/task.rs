@@ -274,8 +274,8 @@ impl ShardTask {
                         &mut self.stats,
                     );
                     match accepted {
-                        Ok(published) => {
-                            if let (Some(event), Some(cache)) = (published, &self.options.cache)
+                        Ok(accepted) => {
+                            if let (Some(event), Some(cache)) = (accepted, &self.options.cache)
                                 && let Some(partition) = self.partition
                             {
                                 let position = Position { session: event.session_hash, seq: event.seq };

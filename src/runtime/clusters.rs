@@ -217,6 +217,7 @@ impl Home {
             frame_max: cluster.frame_max,
             ready_secrets: false,
             persistent: self.shared.persistent,
+            events: Default::default(),
         };
         let gap = Gap {
             session_hash: record.session,
@@ -289,19 +290,16 @@ fn waiting(cluster: &Cluster) -> String {
     }
 }
 
-/// Remembers how far the broker has confirmed a shard's events.
+/// Remembers how far the broker has confirmed a shard's events; its task is told when it runs next.
 pub(super) fn note_confirmed(shards: &mut [ShardSlot], progress: Progress) {
-    let Some(slot) = shards.get_mut(progress.shard as usize) else { return };
-    if !progress.spooled {
-        slot.confirmed = Some((progress.session, progress.seq));
+    if let Some(slot) = shards.get_mut(progress.shard as usize) {
+        slot.note_confirmed(progress.session, progress.seq, !progress.spooled);
     }
-    slot.confirmed_up_to = Some((progress.session, progress.seq));
-    slot.unkept = true;
 }
 
 /// Remembers how far a shard's events are on disk: enough for this process. The next one looks there itself.
 pub(super) fn note_spooled(shards: &mut [ShardSlot], progress: Progress) {
     if let Some(slot) = shards.get_mut(progress.shard as usize) {
-        slot.confirmed = Some((progress.session, progress.seq));
+        slot.note_safe(progress.session, progress.seq);
     }
 }

@@ -164,6 +164,7 @@ impl Home {
                     frame_max: cluster::FRAME_MAX_DEFAULT,
                     ready_secrets: self.shared.ready_secrets,
                     persistent: self.shared.persistent,
+                    events: self.shared.events.clone(),
                 };
                 // A placeholder until the cluster starts, see `start_shards`; it can be told to stop.
                 let options = self.shared.shard_options.clone();

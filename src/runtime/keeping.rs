@@ -90,7 +90,7 @@ impl Home {
         } else {
             // An event is cached before the broker confirms it, so this changes nothing, unless files were exchanged.
             kept.seq = cached.map_or(kept.seq, |position| position.seq.min(kept.seq));
-            slot.inherited = Some(kept);
+            slot.inherit(session_hash, kept);
             return;
         };
         log::info!(shard; "the session of an earlier process is not resumed: {why}");

@@ -39,8 +39,8 @@ use crate::gateway::{intents, shard};
 use crate::http::{self, Asker, GatewayBot, fetch_gateway_bot};
 use crate::queue;
 use crate::reactor::{self, Mesh, Resolver, clock, open_files};
-use crate::relay::ShardTask;
 use crate::relay::task::TaskOptions;
+use crate::relay::{EventFilter, ShardTask};
 use crate::state::{Folder, OpenError};
 use crate::stream::{self, transport};
 
@@ -364,6 +364,7 @@ fn shared(
         identity,
         ready_secrets: config.ready_secrets,
         persistent: config.persistent_events,
+        events: EventFilter::new(config.events.clone(), config.events_exclude.clone()),
         outbox_memory_bytes: config.outbox_memory_bytes,
         spool: spooling::options(config),
         bot: String::from_utf8_lossy(&identity[..16]).into_owned(),

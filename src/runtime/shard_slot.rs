@@ -62,7 +62,11 @@ pub struct ShardSlot {
     pub published: Option<(u64, u64)>,
     /// The session as it was when the task was last at home, without how far it is confirmed, and its hash.
     pub session: Option<(u64, Kept)>,
-    /// How far its events are confirmed: session hash and seq.
+    /// The last event behind that which is not published, because nobody wants it: session hash and seq.
+    pub skipped: Option<(u64, u64)>,
+    /// How far its events are with the broker or on disk: session hash and seq.
+    safe: Option<(u64, u64)>,
+    /// How far the broker has confirmed them.
     pub confirmed_up_to: Option<(u64, u64)>,
     /// Whether what outlives the process has to be written.
     pub unkept: bool,
@@ -106,6 +110,56 @@ impl ShardSlot {
         self.unkept = true;
     }
 
+    /// Takes over the session of an earlier process, whose events up to `kept.seq` are with the broker or on disk.
+    pub fn inherit(&mut self, session: u64, kept: Kept) {
+        self.published = Some((session, kept.seq));
+        self.safe = self.published;
+        self.inherited = Some(kept);
+    }
+
+    /// Remembers how far its events are safe in this process; the task is told when it runs next.
+    pub fn note_safe(&mut self, session: u64, seq: u64) {
+        self.safe = Some((session, self.with_skipped(session, seq)));
+        self.confirmed = self.safe;
+    }
+
+    /// Remembers how far the broker has confirmed its events. With `is_news` the task has not been told before.
+    pub fn note_confirmed(&mut self, session: u64, seq: u64, is_news: bool) {
+        if is_news {
+            self.note_safe(session, seq);
+        }
+        self.confirmed_up_to = Some((session, self.with_skipped(session, seq)));
+        self.unkept = true;
+    }
+
+    /// Remembers that events up to `seq` are not to be published. They count as soon as all before them do: else RESUME
+    /// would go back ever further for the sake of events that nobody wants.
+    pub fn note_skipped(&mut self, session: u64, seq: u64) {
+        self.skipped = Some((session, seq));
+        let last = self.published.filter(|(of, _)| *of == session).map(|(_, seq)| seq);
+        let is_behind_all = |reached: Option<(u64, u64)>| {
+            last.is_none_or(|last| reached.is_some_and(|(of, seq)| of == session && seq >= last))
+        };
+        if is_behind_all(self.safe) {
+            self.safe = Some((session, seq));
+            self.confirmed = self.safe;
+        }
+        if is_behind_all(self.confirmed_up_to) {
+            self.confirmed_up_to = Some((session, seq));
+            self.unkept = true;
+        }
+    }
+
+    /// `seq`, or the last event behind it that is not published if all before that one are.
+    fn with_skipped(&self, session: u64, seq: u64) -> u64 {
+        match self.skipped {
+            Some((of, skipped)) if of == session && self.published == Some((session, seq)) => {
+                seq.max(skipped)
+            }
+            _ => seq,
+        }
+    }
+
     /// The session as a later process may resume it: from what the broker has. Seq 0 while nothing of it is confirmed:
     /// such a one cannot be resumed, as READY would be lost, but it can be told of.
     pub fn kept(&self) -> Option<Kept> {
@@ -132,6 +186,8 @@ impl ShardSlot {
             wants_bytes: false,
             published: None,
             session: None,
+            skipped: None,
+            safe: None,
             confirmed_up_to: None,
             unkept: false,
             inherited: None,

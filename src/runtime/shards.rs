@@ -65,10 +65,14 @@ impl Home {
         let index = task.slot;
         let slot = &mut self.shards[index];
         let cluster = &mut self.clusters[slot.cluster];
-        let batch = std::mem::take(&mut task.batch);
+        let mut batch = std::mem::take(&mut task.batch);
+        let skipped = batch.skipped.take();
         let (cluster_index, publishes) = (slot.cluster, !batch.records.is_empty());
         if let Some(record) = batch.records.iter().rev().find(|record| record.seq > 0) {
             slot.published = Some((record.session, record.seq));
+        }
+        if let Some((session, seq)) = skipped {
+            slot.note_skipped(session, seq);
         }
         let promised = std::mem::take(&mut slot.reserved_bytes);
         let shards = &mut self.shards;

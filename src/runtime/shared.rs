@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use crate::amqp::uri::Uri;
 use crate::cache::{Cache, Position};
 use crate::gateway::shard;
+use crate::relay::EventFilter;
 use crate::relay::task::TaskOptions;
 use crate::state::spool;
 
@@ -55,6 +56,8 @@ pub struct Shared {
     pub identity: [u8; 32],
     /// READY keeps its secrets.
     pub ready_secrets: bool,
+    /// Which events are published.
+    pub events: EventFilter,
     /// Events outlive a broker restart in durable queues.
     pub persistent: bool,
     /// Memory of all outboxes.

@@ -149,3 +149,46 @@ fn a_silent_connection_is_replaced() {
     let_pass(0.5);
     assert_eq!(stage.sim.ledger().sessions.len(), 2, "nobody identified again");
 }
+
+/// What nobody wants is not published, is cached all the same, and does not hold the session back: the next process
+/// resumes behind it.
+#[test]
+fn only_the_events_that_are_wanted() {
+    let state = std::env::temp_dir().join(format!("rateway-filter-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&state);
+    let mut stage = Setup::new("filter", 2, 2)
+        .env("STATE_DIR", &state.display().to_string())
+        .env("CACHE_MEMORY", "8MiB")
+        .env("EVENTS", "READY,MESSAGE_CREATE,PRESENCE_UPDATE")
+        .env("EVENTS_EXCLUDE", "PRESENCE_UPDATE")
+        .start();
+    stage.set_rate(2000.0);
+    stage.wait_dispatches(2000);
+    // The last thing that happens is of no interest to anybody.
+    stage.set_rate(0.0);
+    for shard in 0..2 {
+        stage.emit(shard, "CHANNEL_CREATE", r#"{"id":"77","type":0,"guild_id":"4194304","name":"cached"}"#);
+    }
+    let of_interest = |ledger: &Ledger| {
+        let wanted = |event: &str| ["READY", "MESSAGE_CREATE"].contains(&event);
+        ledger.dispatch_log.iter().filter(|dispatch| wanted(&dispatch.event)).count()
+    };
+    wait_until("what is wanted", || stage.worker.unique_events() >= of_interest(&stage.sim.ledger()));
+    let query = br#"{"type":"GuildChannel","arguments":["77"],"return_routing_key":"cache-answer"}"#;
+    wait_until("the cache", || {
+        let mark = format!("cached-{}", stage.worker.count(|_| true));
+        stage.worker.query(1, query, Some(&mark));
+        stage.worker.wait_answer(&mark).text().contains("cached")
+    });
+    assert_eq!(stage.gateway.stop(), 0);
+    stage.restart();
+    stage.wait_up();
+    wait_until("both are resumed", || stage.sim.ledger().resumes == 2);
+    let_pass(0.3);
+    let ledger = stage.sim.ledger();
+    assert_eq!((ledger.replayed, ledger.identifies.len()), (0, 2), "events came again that nobody wants");
+    let arrived = stage.worker.find(Message::is_event);
+    assert_eq!(arrived.len(), of_interest(&ledger));
+    assert!(arrived.iter().all(|message| ["READY", "MESSAGE_CREATE"].contains(&message.key.as_str())));
+    let _ = std::fs::remove_dir_all(&state);
+}

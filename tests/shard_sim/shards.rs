@@ -88,6 +88,7 @@ impl World {
             frame_max: cluster.frame_max,
             ready_secrets: self.plan.ready_secrets,
             persistent: self.plan.seed.is_multiple_of(2),
+            events: Default::default(),
         };
         self.trace(|| {
             let text = String::from_utf8_lossy(&payload[..payload.len().min(60)]);
