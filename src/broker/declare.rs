@@ -19,6 +19,14 @@ use crate::amqp::table::{self, Value};
 /// Names that clients may not give.
 const RESERVED: &[u8] = b"amq.";
 
+/// What is not there counts as unbound, as with RabbitMQ.
+fn found(key: Result<Key, Fault>) -> Result<Option<Key>, Fault> {
+    match key {
+        Err(Fault::NotFound(..)) => Ok(None),
+        key => key.map(Some),
+    }
+}
+
 impl Broker {
     fn find_exchange(&self, name: &[u8]) -> Result<Key, Fault> {
         if name.is_empty() {
@@ -180,9 +188,11 @@ impl Broker {
         number: u16,
         bind: &Bind<'_>,
     ) -> Result<(), Fault> {
-        let destination = Destination::Exchange(self.find_exchange(bind.destination)?);
-        let source = self.find_exchange(bind.source)?;
-        self.exchanges.unbind(source, destination, bind.routing_key, bind.arguments);
+        let destination = found(self.find_exchange(bind.destination))?.map(Destination::Exchange);
+        let source = found(self.find_exchange(bind.source))?;
+        if let (Some(source), Some(destination)) = (source, destination) {
+            self.exchanges.unbind(source, destination, bind.routing_key, bind.arguments);
+        }
         if !bind.no_wait {
             self.say(id, |out| write::bare(out, number, spec::EXCHANGE_UNBIND_OK));
         }
@@ -214,10 +224,12 @@ impl Broker {
         number: u16,
         bind: &Bind<'_>,
     ) -> Result<(), Fault> {
-        let queue = self.find_queue(id, number, bind.destination)?;
-        let source = self.find_exchange(bind.source)?;
-        let routing_key = self.routing_key(queue, bind);
-        self.exchanges.unbind(source, Destination::Queue(queue), &routing_key, bind.arguments);
+        let queue = found(self.find_queue(id, number, bind.destination))?;
+        let source = found(self.find_exchange(bind.source))?;
+        if let (Some(source), Some(queue)) = (source, queue) {
+            let routing_key = self.routing_key(queue, bind);
+            self.exchanges.unbind(source, Destination::Queue(queue), &routing_key, bind.arguments);
+        }
         self.say(id, |out| write::bare(out, number, spec::QUEUE_UNBIND_OK));
         Ok(())
     }

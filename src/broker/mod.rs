@@ -29,6 +29,8 @@ mod deliver;
 mod exchanges;
 mod fault;
 mod frames;
+#[doc(hidden)]
+pub mod fuzz;
 mod matching;
 mod message;
 mod names;
