@@ -3,6 +3,7 @@
 
 mod consuming;
 mod lives;
+mod model;
 mod rude;
 mod topology;
 
