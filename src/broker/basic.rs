@@ -264,7 +264,6 @@ impl Broker {
 
     /// After deliveries were settled: those who had no room for more may have some.
     fn after_settling(&mut self, id: ConnectionId, number: u16, settled: Vec<Unacked>) -> usize {
-        let mut had_no_room = false;
         for unacked in &settled {
             if let Some(consumer) = self.consumers.get_mut(unacked.consumer) {
                 consumer.unacked = consumer.unacked.saturating_sub(1);
@@ -272,10 +271,9 @@ impl Broker {
                     self.wake_consumer(unacked.consumer);
                 }
             }
-            had_no_room = true;
         }
         let unacked_max = self.options.unacked_max;
-        if had_no_room
+        if !settled.is_empty()
             && self.channel(id, number).is_some_and(|channel| {
                 channel.prefetch_of_all > 0 || channel.unacked.len() + settled.len() >= unacked_max
             })
@@ -307,7 +305,6 @@ impl Broker {
     /// basic.nack and basic.reject.
     pub(super) fn nack(
         &mut self,
-        now: Instant,
         id: ConnectionId,
         number: u16,
         delivery_tag: u64,
@@ -320,7 +317,7 @@ impl Broker {
         } else {
             for unacked in &settled {
                 self.stats.discarded += 1;
-                self.let_go(now, unacked.queue, unacked.place.message, Reason::Rejected);
+                self.let_go(unacked.queue, unacked.place.message, Reason::Rejected);
             }
         }
         Ok(self.after_settling(id, number, settled))

@@ -258,7 +258,7 @@ impl Broker {
             return;
         }
         if connection.hold == Hold::Output {
-            connection.hold = Hold::None;
+            connection.hold = Hold::Resumed;
             self.resumed.push_back(id);
         }
         let waiting = std::mem::take(&mut connection.full_consumers);
@@ -475,7 +475,7 @@ impl Broker {
         if let Some(connection) = self.connections.get_mut(id)
             && connection.hold == Hold::Memory
         {
-            connection.hold = Hold::None;
+            connection.hold = Hold::Resumed;
             self.resumed.push_back(id);
         }
     }

@@ -43,6 +43,8 @@ pub(super) enum Hold {
     Output,
     /// It publishes, and memory is short.
     Memory,
+    /// They may be handed in again, and have not been yet.
+    Resumed,
 }
 
 /// What a client said that it understands.

@@ -52,7 +52,7 @@ impl DeadLetter {
 
 impl Broker {
     /// A queue gives up its place of `message`.
-    pub(super) fn let_go(&mut self, _now: Instant, queue: Key, message: Key, reason: Reason) {
+    pub(super) fn let_go(&mut self, queue: Key, message: Key, reason: Reason) {
         let found = self.queues.get(queue);
         let exchange = found.and_then(|queue| queue.arguments.dead_letter_exchange.clone());
         let (Some(queue), Some(exchange)) = (found, exchange) else {

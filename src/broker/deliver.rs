@@ -107,7 +107,7 @@ impl Broker {
             && let Some(place) = queue.pop()
         {
             self.stats.expired += 1;
-            self.let_go(now, key, place.message, Reason::Expired);
+            self.let_go(key, place.message, Reason::Expired);
         }
         if let Some(queue) = self.queues.get_mut(key)
             && queue.ready.is_empty()

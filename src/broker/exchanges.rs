@@ -144,7 +144,7 @@ impl Exchanges {
     }
 
     pub(super) fn is_source(&self, key: Key) -> bool {
-        self.from_source(key, &[]).next().is_some()
+        self.bindings_of(key, &[]).next().is_some()
     }
 
     /// Adds a binding, or finds that it is there.
@@ -192,7 +192,7 @@ impl Exchanges {
     pub(super) fn delete(&mut self, key: Key) {
         let Some(exchange) = self.slots.remove(key) else { return };
         self.names.remove(&exchange.name);
-        let gone: Vec<Outgoing> = self.from_source(key, &[]).cloned().collect();
+        let gone: Vec<Outgoing> = self.bindings_of(key, &[]).cloned().collect();
         for binding in gone {
             self.remove(&binding);
         }
@@ -219,7 +219,7 @@ impl Exchanges {
     }
 
     /// The bindings of `source` whose routing key is `routing_key` or sorts behind it.
-    fn from_source(&self, source: Key, routing_key: &[u8]) -> impl Iterator<Item = &Outgoing> {
+    fn bindings_of(&self, source: Key, routing_key: &[u8]) -> impl Iterator<Item = &Outgoing> {
         let lower = (source, Arc::from(routing_key), Destination::FIRST, self.empty.clone());
         self.outgoing.range(lower..).take_while(move |binding| binding.0 == source)
     }
@@ -273,17 +273,17 @@ impl Exchanges {
             };
             match exchange.kind {
                 ExchangeKind::Direct => self
-                    .from_source(source, routing_key)
+                    .bindings_of(source, routing_key)
                     .take_while(|binding| *binding.1 == *routing_key)
                     .for_each(|binding| take(binding.2)),
-                ExchangeKind::Fanout => self.from_source(source, &[]).for_each(|binding| take(binding.2)),
+                ExchangeKind::Fanout => self.bindings_of(source, &[]).for_each(|binding| take(binding.2)),
                 ExchangeKind::Topic => self
-                    .from_source(source, &[])
+                    .bindings_of(source, &[])
                     .filter(|binding| matching::topic(&matching::words(&binding.1), &words))
                     .for_each(|binding| take(binding.2)),
                 ExchangeKind::Headers => {
                     by_key = false;
-                    self.from_source(source, &[])
+                    self.bindings_of(source, &[])
                         .filter(|binding| matching::headers(&binding.3, headers))
                         .for_each(|binding| take(binding.2));
                 }

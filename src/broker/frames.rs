@@ -199,7 +199,7 @@ impl Broker {
                 return self.ack(id, number, delivery_tag, multiple).map(Taken::Yes);
             }
             Command::Nack { delivery_tag, multiple, requeue } => {
-                return self.nack(now, id, number, delivery_tag, multiple, requeue).map(Taken::Yes);
+                return self.nack(id, number, delivery_tag, multiple, requeue).map(Taken::Yes);
             }
             Command::Recover { requeue, is_async } => {
                 return self.recover(id, number, requeue, is_async).map(Taken::Yes);

@@ -137,7 +137,7 @@ impl Broker {
             self.stats.rejected += 1;
             if queue.arguments.overflow == Some(super::arguments::Overflow::RejectPublishDlx) {
                 self.store.hold(message);
-                self.let_go(now, key, message, Reason::MaxLength);
+                self.let_go(key, message, Reason::MaxLength);
             }
             return false;
         }
@@ -163,7 +163,7 @@ impl Broker {
             && let Some(place) = queue.pop()
         {
             self.stats.overflowed += 1;
-            self.let_go(now, key, place.message, Reason::MaxLength);
+            self.let_go(key, place.message, Reason::MaxLength);
         }
     }
 

@@ -214,3 +214,32 @@ fn the_gateways_client_lives_its_life_here() {
     world.send(&mut worker, [ack(1, 3, true)]);
     assert_eq!((world.broker.stats().messages, world.broker.stats().message_bytes), (0, 0));
 }
+
+#[test]
+fn a_publisher_that_is_not_read_is_not_taken_for_silent() {
+    let mut world = World::new(Options { memory_bytes: 5000, ..Options::default() });
+    let mut publisher = world.connect_from(HERE);
+    world.send_bytes(&mut publisher, b"AMQP\x00\x00\x09\x01");
+    world.send(&mut publisher, [start_ok("PLAIN", "\0guest\0guest"), tune_ok(0, 0, 4), open_vhost("/")]);
+    world.send(&mut publisher, [open(1), declare(1, "q", Declare::default())]);
+    world.read(&publisher);
+    let mut worker = world.worker();
+    while world.send_bytes(
+        &mut publisher,
+        &bytes(&publish(1, "", "q", false, BasicProperties::default(), &"x".repeat(900))),
+    ) == Next::Bytes
+    {}
+    for _ in 0..100 {
+        world.pass(SECOND);
+        world.read(&publisher);
+    }
+    world.send(&mut worker, [consume(1, "q", "t", true)]);
+    world.read(&worker);
+    // It may go on, but nobody has read it yet.
+    world.pass(SECOND);
+    assert!(world.is_open(&publisher));
+    assert_eq!(world.broker.poll_resumed(), Some(publisher.id));
+    assert_eq!(world.send(&mut publisher, []), Next::Bytes);
+    world.pass(9 * SECOND);
+    assert_eq!(world.broker.fate(publisher.id), Fate::Gone, "now its silence counts");
+}
