@@ -224,11 +224,12 @@ fn sockets(count: usize, in_flight: usize) -> (f64, f64) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_rateway"))
         .arg("broker")
         .env("BROKER_ADDR", "127.0.0.1:0")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .env("LOG_LEVEL", "info")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .expect("the program starts");
-    let out = child.stdout.take().expect("piped");
+    let out = child.stderr.take().expect("piped");
     let process = Process(child);
     let mut lines = BufReader::new(out).lines();
     let address = lines
