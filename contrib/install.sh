@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing on Debian or Ubuntu, and nothing when nothing is.
-#   contrib/install.sh NEED...     where NEED is build, broker, worker, certs or clients
+#   contrib/install.sh NEED...     where NEED is build, broker, worker, certs, clients or clients-amqp
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,6 +22,12 @@ for need in "$@"; do
         command -v wrk >/dev/null || packages+=(wrk)
         /usr/bin/python3 -c 'import requests' 2>/dev/null || packages+=(python3-requests)
         ;;
+    clients-amqp)
+        command -v node >/dev/null || packages+=(nodejs)
+        command -v npm >/dev/null || packages+=(npm)
+        /usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
+        /usr/bin/python3 -c 'import pika' 2>/dev/null || packages+=(python3-pika)
+        ;;
     *) say "unknown need: $need"; exit 2 ;;
     esac
 done
@@ -41,7 +47,31 @@ case " $* " in *" build "*)
     ;;
 esac
 
-[ ${#packages[@]} -gt 0 ] || exit 0
+# What the registries of Python and JavaScript have, in target/clients, with versions that do not move.
+clients_amqp() {
+    local folder=$PWD/target/clients aio_pika=9.5.5 amqplib=0.10.5
+    if [ ! -d "$folder/python/lib"/python3*/site-packages/aio_pika-$aio_pika.dist-info ]; then
+        say "installing aio-pika $aio_pika into target/clients"
+        /usr/bin/python3 -m venv --clear "$folder/python"
+        "$folder/python/bin/pip" install --quiet --disable-pip-version-check "aio-pika==$aio_pika"
+    fi
+    if ! grep -qs "\"version\": \"$amqplib\"" "$folder/node/node_modules/amqplib/package.json"; then
+        say "installing amqplib $amqplib into target/clients"
+        mkdir -p "$folder/node"
+        echo '{"private":true}' >"$folder/node/package.json"
+        npm install --prefix "$folder/node" --silent --no-fund --no-audit "amqplib@$amqplib"
+    fi
+    CARGO_TARGET_DIR=$folder/lapin cargo build --quiet --locked \
+        --manifest-path tests/broker_service/clients/lapin/Cargo.toml
+}
+finish() {
+    case " $* " in *" clients-amqp "*) clients_amqp ;; esac
+}
+
+if [ ${#packages[@]} -eq 0 ]; then
+    finish "$@"
+    exit 0
+fi
 
 command -v apt-get >/dev/null || {
     say "missing: ${packages[*]}. These are Debian's names; without apt-get they have to be installed by hand"
@@ -70,3 +100,4 @@ if ! "${apt[@]}" install "${packages[@]}" >"$log" 2>&1; then
         exit 1
     }
 fi
+finish "$@"

@@ -7,6 +7,7 @@
 //!   stream                      TLS, WebSocket, inflate: bytes of a socket <-> Discord payloads
 //!   gateway                     envelope, commands, sessions, the shard machine
 //!   amqp                        framing, connection machine, client role
+//!   broker                      the server role: an AMQP broker in memory
 //!   queue                       who may identify, and when
 //!   cache                       entities in a fixed amount of memory
 //!   reactor                     epoll, deadlines, threads, stealing; knows no Discord and no AMQP
@@ -14,6 +15,7 @@
 //!     relay                     a shard's task and a cluster's outbox: where the siblings meet
 //!       runtime                 sockets and threads: which machine lives where
 //! service                       the identify queue for other programs, over HTTP
+//! broker_server                 the broker on sockets, for `rateway broker` and for other threads
 //! sim                           a Discord stand-in, as a machine and as a server
 //! config, http, logging         what the operator sets and reads; config knows whose values it parses
 //! ```
@@ -29,6 +31,10 @@ pub mod queue;
 
 #[cfg(feature = "program")]
 pub mod amqp;
+#[cfg(feature = "program")]
+pub mod broker;
+#[cfg(feature = "program")]
+pub mod broker_server;
 #[cfg(feature = "program")]
 pub mod cache;
 #[cfg(feature = "program")]

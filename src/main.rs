@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use lexopt::prelude::*;
-use rateway::config::{Config, InEffect, QueueConfig, settings};
-use rateway::{logging, runtime, service, sim};
+use rateway::config::{BrokerConfig, Config, InEffect, QueueConfig, settings};
+use rateway::{broker_server, logging, runtime, service, sim};
 
 /// What the arguments ask for.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ enum Command {
     Check { file: Option<PathBuf> },
     Queue { file: Option<PathBuf>, check: bool },
     QueueHelp,
+    Broker { file: Option<PathBuf>, check: bool },
+    BrokerHelp,
     Sim(Vec<OsString>),
     Help,
     Version,
@@ -30,6 +32,8 @@ fn main() -> ExitCode {
         Ok(Command::Check { file }) => check(file),
         Ok(Command::Queue { file, check }) => queue(file, check),
         Ok(Command::QueueHelp) => print(&queue_help()),
+        Ok(Command::Broker { file, check }) => broker(file, check),
+        Ok(Command::BrokerHelp) => print(&broker_help()),
         Ok(Command::Sim(arguments)) => sim::run(arguments.into_iter()),
         Ok(Command::Help) => print(&help()),
         Ok(Command::Version) => print(concat!("rateway ", env!("CARGO_PKG_VERSION"), "\n")),
@@ -47,7 +51,14 @@ fn parse(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
             Long("end-sessions") => end_sessions = true,
             // A file that is called like a sub-command is given with -c or as ./check.
             Value(value) if first && value == "sim" => return Ok(Command::Sim(parser.raw_args()?.collect())),
-            Value(value) if first && value == "queue" => return parse_queue(parser),
+            Value(value) if first && value == "queue" => {
+                let command = |file, check| Command::Queue { file, check };
+                return parse_service(parser, command, Command::QueueHelp);
+            }
+            Value(value) if first && value == "broker" => {
+                let command = |file, check| Command::Broker { file, check };
+                return parse_service(parser, command, Command::BrokerHelp);
+            }
             Value(value) if first && value == "check" => check = true,
             Value(value) if file.is_none() => file = Some(value.into()),
             argument => return Err(argument.unexpected()),
@@ -61,18 +72,23 @@ fn parse(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
     }
 }
 
-fn parse_queue(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
+/// The arguments of a sub-command that takes a file or `--check`.
+fn parse_service(
+    mut parser: lexopt::Parser,
+    command: fn(Option<PathBuf>, bool) -> Command,
+    help: Command,
+) -> Result<Command, lexopt::Error> {
     let (mut file, mut check) = (None, false);
     while let Some(argument) = parser.next()? {
         match argument {
-            Short('h') | Long("help") => return Ok(Command::QueueHelp),
+            Short('h') | Long("help") => return Ok(help),
             Short('c') | Long("config") if file.is_none() => file = Some(parser.value()?.into()),
             Long("check") => check = true,
             Value(value) if file.is_none() => file = Some(value.into()),
             argument => return Err(argument.unexpected()),
         }
     }
-    Ok(Command::Queue { file, check })
+    Ok(command(file, check))
 }
 
 fn gateway(file: Option<PathBuf>, end_sessions: bool) -> ExitCode {
@@ -130,6 +146,31 @@ fn queue(file: Option<PathBuf>, check: bool) -> ExitCode {
     }
 }
 
+fn broker(file: Option<PathBuf>, check: bool) -> ExitCode {
+    let config = match BrokerConfig::load(file.as_deref(), |name| std::env::var_os(name)) {
+        Ok(config) => config,
+        Err(problems) => return wrong(&problems.to_string()),
+    };
+    if check {
+        return print(&in_effect(&config.in_effect, &config.warnings));
+    }
+    logging::start(logging::Options {
+        filter: config.log_level.clone(),
+        format: config.log_format,
+        now: wall_clock,
+    });
+    for warning in &config.warnings {
+        log::warn!("{warning}");
+    }
+    match broker_server::run(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn in_effect(lines: &[InEffect], warnings: &[String]) -> String {
     let width = lines.iter().map(|line| line.name.len()).max().unwrap_or_default();
     let mut out = String::from("The configuration is good. In effect:\n");
@@ -174,6 +215,7 @@ Usage:
   rateway -c FILE          the same
   rateway check [FILE]     only read the configuration: say what is wrong, or what is in effect
   rateway queue [FILE]     the identify queue for shards in other programs (rateway queue --help)
+  rateway broker [FILE]    an AMQP broker in memory, for workers without a RabbitMQ (rateway broker --help)
   rateway sim [OPTIONS]    a Discord stand-in for development and load (rateway sim --help)
 
 Options:
@@ -225,6 +267,33 @@ Settings that the gateway has too (DISCORD_TOKEN is not required here):
     )
 }
 
+fn broker_help() -> String {
+    let own = settings::help_text(settings::BROKER_ONLY);
+    let shared = settings::help_text(settings::BROKER_SHARED);
+    format!(
+        "\
+rateway broker is an AMQP 0-9-1 broker for the gateway and its workers, where there is no RabbitMQ.
+
+Messages are kept in memory: none of them outlives the broker, whatever is declared durable.
+
+Usage:
+  rateway broker [FILE]    run with variables and, if given, a TOML file
+  rateway broker -c FILE   the same
+  rateway broker --check   only read the configuration: say what is wrong, or what is in effect
+
+Exit status: 0 stopped as asked, 1 could not go on, 2 arguments or configuration are wrong.
+
+Examples:
+  rateway broker                                                  for this machine, as guest:guest
+  BROKER_ADDR=:5672 BROKER_USERS=gateway:secret,worker:hush rateway broker    for others too
+
+Settings, each a variable or a key in the file; the variable wins:
+{own}
+Settings that the gateway has too:
+{shared}"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,6 +323,9 @@ mod tests {
         let file = Some("x.toml".into());
         assert_eq!(parsed(&["queue", "-c", "x.toml", "--check"]), Ok(Command::Queue { file, check: true }));
         assert_eq!(parsed(&["queue", "--help"]), Ok(Command::QueueHelp));
+        let file = Some("x.toml".into());
+        assert_eq!(parsed(&["broker", "x.toml", "--check"]), Ok(Command::Broker { file, check: true }));
+        assert_eq!(parsed(&["broker", "-h"]), Ok(Command::BrokerHelp));
         assert_eq!(parsed(&["--help"]), Ok(Command::Help));
         assert_eq!(parsed(&["-V"]), Ok(Command::Version));
     }

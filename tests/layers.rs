@@ -13,6 +13,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("stream", &["base"]),
     ("gateway", &["base"]),
     ("amqp", &["base"]),
+    // The server role over the same frames, so that each role tests the other.
+    ("broker", &["base", "amqp"]),
     ("queue", &["base"]),
     ("cache", &["base"]),
     ("reactor", &["base"]),
@@ -26,6 +28,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Parsers of values live with those who use the values.
     ("config", &["base", "stream", "gateway", "amqp", "queue", "cache", "http", "logging"]),
     ("service", &["base", "queue", "reactor", "http", "state", "config"]),
+    // The broker machine on sockets; apart from it, so that the machine cannot name the reactor.
+    ("broker_server", &["base", "broker", "reactor", "config"]),
     (
         "runtime",
         &[
@@ -46,7 +50,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     // lib.rs only declares; main.rs calls the top.
     ("lib", &[]),
-    ("main", &["base", "config", "logging", "reactor", "runtime", "service", "sim"]),
+    ("main", &["base", "broker_server", "config", "logging", "reactor", "runtime", "service", "sim"]),
 ];
 
 /// What `sim` may name of `gateway`.

@@ -96,7 +96,7 @@ pub fn cut(input: &[u8], frame_max: u32) -> Result<Cut<'_>, Error> {
 }
 
 /// The seven octets before a payload of `size` octets.
-pub(super) fn head(kind: u8, channel: u16, size: u32) -> [u8; 7] {
+pub(crate) fn head(kind: u8, channel: u16, size: u32) -> [u8; 7] {
     let [c0, c1] = channel.to_be_bytes();
     let [s0, s1, s2, s3] = size.to_be_bytes();
     [kind, c0, c1, s0, s1, s2, s3]
@@ -104,7 +104,7 @@ pub(super) fn head(kind: u8, channel: u16, size: u32) -> [u8; 7] {
 
 /// The largest payload of one frame under `frame_max`. No peer may ask for less than [`FRAME_MIN_SIZE`], so a
 /// smaller value is a mistake of the caller and is lifted to it.
-pub(super) fn payload_max(frame_max: u32) -> u32 {
+pub(crate) fn payload_max(frame_max: u32) -> u32 {
     frame_max.max(FRAME_MIN_SIZE) - FRAME_OVERHEAD
 }
 

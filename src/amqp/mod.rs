@@ -13,7 +13,8 @@
 //! One connection serves one cluster. Channel 1 publishes with confirms, channel 2 consumes and answers, so that
 //! the fault of a worker's message never touches the events. Publish, deliver, confirm and heartbeat are framed
 //! and parsed by hand and compared byte for byte with `amq-protocol` in tests; the slow methods go through that
-//! crate. Section numbers in comments are those of the AMQP 0-9-1 specification; where RabbitMQ differs, its
+//! crate. What both roles need (`frame`, `reader`, `spec`, `table`) serves `crate::broker` too, which holds the server
+//! role. Section numbers in comments are those of the AMQP 0-9-1 specification; where RabbitMQ differs, its
 //! dialect counts.
 
 mod channel;
@@ -27,8 +28,9 @@ pub mod fuzz;
 mod method;
 pub mod options;
 pub mod publish;
-mod reader;
+pub(crate) mod reader;
 pub mod spec;
+pub(crate) mod table;
 mod topology;
 pub mod uri;
 

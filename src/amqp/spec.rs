@@ -80,6 +80,73 @@ pub const BASIC_NACK: MethodId = (60, 120);
 /// confirm.select-ok
 pub const CONFIRM_SELECT_OK: MethodId = (85, 11);
 
+// What a client asks of a broker.
+
+/// connection.start-ok
+pub const CONNECTION_START_OK: MethodId = (10, 11);
+/// connection.secure-ok
+pub const CONNECTION_SECURE_OK: MethodId = (10, 21);
+/// connection.tune-ok
+pub const CONNECTION_TUNE_OK: MethodId = (10, 31);
+/// connection.open
+pub const CONNECTION_OPEN: MethodId = (10, 40);
+/// connection.update-secret, an extension of RabbitMQ
+pub const CONNECTION_UPDATE_SECRET: MethodId = (10, 70);
+/// channel.open
+pub const CHANNEL_OPEN: MethodId = (20, 10);
+/// channel.flow-ok
+pub const CHANNEL_FLOW_OK: MethodId = (20, 21);
+/// exchange.declare
+pub const EXCHANGE_DECLARE: MethodId = (40, 10);
+/// exchange.delete
+pub const EXCHANGE_DELETE: MethodId = (40, 20);
+/// exchange.delete-ok
+pub const EXCHANGE_DELETE_OK: MethodId = (40, 21);
+/// exchange.bind, an extension of RabbitMQ
+pub const EXCHANGE_BIND: MethodId = (40, 30);
+/// exchange.bind-ok
+pub const EXCHANGE_BIND_OK: MethodId = (40, 31);
+/// exchange.unbind, an extension of RabbitMQ
+pub const EXCHANGE_UNBIND: MethodId = (40, 40);
+/// exchange.unbind-ok; RabbitMQ's number breaks the row
+pub const EXCHANGE_UNBIND_OK: MethodId = (40, 51);
+/// queue.bind
+pub const QUEUE_BIND: MethodId = (50, 20);
+/// queue.purge
+pub const QUEUE_PURGE: MethodId = (50, 30);
+/// queue.purge-ok
+pub const QUEUE_PURGE_OK: MethodId = (50, 31);
+/// queue.delete
+pub const QUEUE_DELETE: MethodId = (50, 40);
+/// queue.delete-ok
+pub const QUEUE_DELETE_OK: MethodId = (50, 41);
+/// queue.unbind
+pub const QUEUE_UNBIND: MethodId = (50, 50);
+/// queue.unbind-ok
+pub const QUEUE_UNBIND_OK: MethodId = (50, 51);
+/// basic.qos
+pub const BASIC_QOS: MethodId = (60, 10);
+/// basic.consume
+pub const BASIC_CONSUME: MethodId = (60, 20);
+/// basic.get
+pub const BASIC_GET: MethodId = (60, 70);
+/// basic.get-ok
+pub const BASIC_GET_OK: MethodId = (60, 71);
+/// basic.get-empty
+pub const BASIC_GET_EMPTY: MethodId = (60, 72);
+/// basic.reject
+pub const BASIC_REJECT: MethodId = (60, 90);
+/// basic.recover-async
+pub const BASIC_RECOVER_ASYNC: MethodId = (60, 100);
+/// basic.recover
+pub const BASIC_RECOVER: MethodId = (60, 110);
+/// basic.recover-ok
+pub const BASIC_RECOVER_OK: MethodId = (60, 111);
+/// confirm.select, an extension of RabbitMQ
+pub const CONFIRM_SELECT: MethodId = (85, 10);
+/// The class of transactions, which are not for us.
+pub const CLASS_TX: u16 = 90;
+
 macro_rules! reply_codes {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $code:literal,)* }) => {
         $(#[$meta])*

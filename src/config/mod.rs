@@ -7,6 +7,7 @@
 //! Nothing here connects anywhere. The environment is handed in as a function; files named by settings are read once,
 //! here, so that a wrong path is a problem at start and not in the middle of the night.
 
+mod broker;
 mod parse;
 pub mod plan;
 mod queue;
@@ -26,6 +27,7 @@ use crate::http;
 use crate::logging::{Filter, Format};
 use crate::queue::Endpoint;
 pub use crate::stream::Compression;
+pub use broker::BrokerConfig;
 pub use plan::{Cluster, Plan, PlanError, plan};
 pub use queue::QueueConfig;
 use sources::Sources;

@@ -124,7 +124,7 @@ fn port(text: &str) -> Result<u16, String> {
 }
 
 /// `address:port`, or `:port` for every address, as Go's listeners take it.
-fn address(text: &str) -> Result<SocketAddr, String> {
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     match text.strip_prefix(':') {
         Some(text) => Ok(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port(text)?)),
         None => text.parse().map_err(|_| "not an address with a port".to_owned()),

@@ -220,6 +220,23 @@ settings! {
         "Shards that may wait at a time; further ones are closed. A waiting shard takes about 1 KiB here.");
 }
 
+settings! {
+    /// What only `rateway broker` takes.
+    BROKER_ONLY:
+    BROKER_ADDR = Setting::new("BROKER_ADDR", "broker.addr", Value("127.0.0.1:5672"),
+        "`address:port` or `:port`",
+        "Where clients connect. Unless it is set, one of the next ten ports is taken where the port is not free.");
+    BROKER_MEMORY = Setting::new("BROKER_MEMORY", "broker.memory", Value("256MiB"),
+        "a size from `4MiB` up: `256MiB`, `1GiB` or bytes, `268435456`",
+        "What all messages together may take. Above it publishers wait; consumers do not.");
+    BROKER_USERS = Setting::secret("BROKER_USERS", "broker.users", Unset("guest:guest, from this machine only"),
+        "`user:password`, several separated by commas",
+        "Who may connect. `BROKER_USERS_FILE` (`broker.users_file`) reads it from a file.");
+}
+
+/// What `rateway broker` shares with the gateway.
+pub static BROKER_SHARED: &[&Setting] = &[&LOG_LEVEL, &LOG_FORMAT];
+
 /// What `rateway queue` shares with the gateway.
 pub static QUEUE_SHARED: &[&Setting] = &[
     &DISCORD_TOKEN,
@@ -234,7 +251,7 @@ pub static QUEUE_SHARED: &[&Setting] = &[
 
 /// Every setting there is: what a file may hold.
 pub fn all() -> impl Iterator<Item = &'static Setting> {
-    GATEWAY.iter().chain(QUEUE_ONLY).copied()
+    GATEWAY.iter().chain(QUEUE_ONLY).chain(BROKER_ONLY).copied()
 }
 
 /// The settings as a table in Markdown, for README.md.

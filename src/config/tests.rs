@@ -361,7 +361,11 @@ fn what_follows_a_url_is_not_shown() {
 #[test]
 fn readme_has_the_tables_of_settings() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    for (name, settings) in [("settings", settings::GATEWAY), ("queue settings", settings::QUEUE_ONLY)] {
+    for (name, settings) in [
+        ("settings", settings::GATEWAY),
+        ("queue settings", settings::QUEUE_ONLY),
+        ("broker settings", settings::BROKER_ONLY),
+    ] {
         let begin = format!("<!-- {name}: begin -->\n");
         let end = format!("<!-- {name}: end -->");
         let readme = std::fs::read_to_string(&path).unwrap();

@@ -1,0 +1,14 @@
+//! End to end: `rateway broker` as a process, used by clients that others wrote (pika, aio-pika, amqplib, lapin) and by
+//! sockets that do what no such client would.
+//!
+//! Nothing is held against the clock: there is only the tests' patience.
+
+#![allow(clippy::disallowed_methods, reason = "these tests wait for processes, in real time")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod clients;
+mod rude;
+mod service;
+mod start;
