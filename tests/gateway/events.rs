@@ -167,14 +167,15 @@ fn only_the_events_that_are_wanted() {
     // The last thing that happens is of no interest to anybody.
     stage.set_rate(0.0);
     for shard in 0..2 {
-        stage.emit(shard, "CHANNEL_CREATE", r#"{"id":"77","type":0,"guild_id":"4194304","name":"cached"}"#);
+        let guild = (u64::from(shard) + 2) << 22;
+        stage.emit(shard, "GUILD_CREATE", &format!(r#"{{"id":"{guild}","name":"cached"}}"#));
     }
     let of_interest = |ledger: &Ledger| {
         let wanted = |event: &str| ["READY", "MESSAGE_CREATE"].contains(&event);
         ledger.dispatch_log.iter().filter(|dispatch| wanted(&dispatch.event)).count()
     };
     wait_until("what is wanted", || stage.worker.unique_events() >= of_interest(&stage.sim.ledger()));
-    let query = br#"{"type":"GuildChannel","arguments":["77"],"return_routing_key":"cache-answer"}"#;
+    let query = br#"{"type":"Guild","arguments":["8388608"],"return_routing_key":"cache-answer"}"#;
     wait_until("the cache", || {
         let mark = format!("cached-{}", stage.worker.count(|_| true));
         stage.worker.query(1, query, Some(&mark));
