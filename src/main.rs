@@ -268,8 +268,7 @@ Settings that the gateway has too (DISCORD_TOKEN is not required here):
 }
 
 fn broker_help() -> String {
-    let own = settings::help_text(settings::BROKER_ONLY);
-    let shared = settings::help_text(settings::BROKER_SHARED);
+    let settings = settings::help_text(settings::BROKER);
     format!(
         "\
 rateway broker is an AMQP 0-9-1 broker for the gateway and its workers, where there is no RabbitMQ.
@@ -288,9 +287,7 @@ Examples:
   BROKER_ADDR=:5672 BROKER_USERS=gateway:secret,worker:hush rateway broker    for others too
 
 Settings, each a variable or a key in the file; the variable wins:
-{own}
-Settings that the gateway has too:
-{shared}"
+{settings}"
     )
 }
 

@@ -22,7 +22,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::broker::{self, Broker, User};
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, BrokerSettings};
 use crate::reactor::{self, Mesh, NoTask, clock, open_files};
 use door::Door;
 use home::{Home, Message};
@@ -39,16 +39,16 @@ pub struct Options {
     pub broker: broker::Options,
 }
 
-impl From<&BrokerConfig> for Options {
-    fn from(config: &BrokerConfig) -> Options {
-        let users = config
+impl From<&BrokerSettings> for Options {
+    fn from(settings: &BrokerSettings) -> Options {
+        let users = settings
             .users
             .iter()
             .map(|(name, password)| User { name: name.clone(), password: password.clone() })
             .collect();
-        let memory_bytes = config.memory_bytes;
+        let memory_bytes = settings.memory_bytes;
         let broker = broker::Options { users, memory_bytes, ..broker::Options::default() };
-        Options { address: config.address, may_move: !config.is_address_set, broker }
+        Options { address: settings.address, may_move: !settings.is_address_set, broker }
     }
 }
 
@@ -167,7 +167,7 @@ fn connections_max(wanted: usize) -> usize {
 /// # Errors
 /// When it could not start.
 pub fn run(config: &BrokerConfig) -> Result<(), Error> {
-    let server = Server::bind(Options::from(config))?;
+    let server = Server::bind(Options::from(&config.broker))?;
     let stopper = server.stopper();
     let is_stopping = AtomicBool::new(false);
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| Error::Io("signals", error))?;
@@ -186,7 +186,7 @@ pub fn run(config: &BrokerConfig) -> Result<(), Error> {
     log::info!("the broker listens on amqp://{}", server.address());
     log::info!(
         "messages take {} MiB at most and are kept in memory: none outlives the broker, whatever is durable",
-        config.memory_bytes >> 20
+        config.broker.memory_bytes >> 20
     );
     server.run()
 }

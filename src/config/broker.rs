@@ -10,17 +10,52 @@ use super::{InEffect, MIB, Problems, parse, settings as s, size};
 use crate::base::Secret;
 use crate::logging::{Filter, Format};
 
-/// The configuration of the embedded broker, complete and checked.
+/// What the embedded broker is told, alone or within the gateway.
 #[derive(Clone, Debug)]
-pub struct BrokerConfig {
+pub struct BrokerSettings {
     /// BROKER_ADDR.
     pub address: SocketAddr,
     /// Whether somebody has set it.
     pub is_address_set: bool,
     /// BROKER_MEMORY.
     pub memory_bytes: usize,
-    /// BROKER_USERS: names and passwords.
+    /// BROKER_USERS: names and passwords. At least one.
     pub users: Vec<(String, Secret)>,
+    /// Whether guest, who may only come from this machine, is the only one because nobody is set.
+    pub is_guest_alone: bool,
+}
+
+impl BrokerSettings {
+    pub(super) fn read(from: &mut Sources) -> Option<BrokerSettings> {
+        let address = from.required(&s::BROKER_ADDR, address);
+        let memory_bytes = from.required(&s::BROKER_MEMORY, size(4 * MIB, u64::MAX));
+        let set_users = from.optional(&s::BROKER_USERS, users);
+        let is_guest_alone = set_users.is_none();
+        Some(BrokerSettings {
+            address: address?,
+            is_address_set: from.is_set(&s::BROKER_ADDR),
+            memory_bytes: memory_bytes?,
+            users: set_users.unwrap_or_else(|| vec![("guest".to_owned(), Secret::new("guest"))]),
+            is_guest_alone,
+        })
+    }
+
+    pub(super) fn warning(&self) -> Option<String> {
+        (self.is_guest_alone && !self.address.ip().is_loopback()).then(|| {
+            format!(
+                "the broker can be reached on {}, but the only user is guest, who may only come from this machine: set \
+                 BROKER_USERS",
+                self.address
+            )
+        })
+    }
+}
+
+/// The configuration of `rateway broker`, complete and checked.
+#[derive(Clone, Debug)]
+pub struct BrokerConfig {
+    /// The broker's own.
+    pub broker: BrokerSettings,
     /// LOG_LEVEL.
     pub log_level: Filter,
     /// LOG_FORMAT.
@@ -41,34 +76,14 @@ impl BrokerConfig {
         env: impl Fn(&str) -> Option<OsString>,
     ) -> Result<BrokerConfig, Problems> {
         let mut from = Sources::open(file, &env);
-        let address = from.required(&s::BROKER_ADDR, address);
-        let memory_bytes = from.required(&s::BROKER_MEMORY, size(4 * MIB, u64::MAX));
-        let set_users = from.optional(&s::BROKER_USERS, users);
+        let broker = BrokerSettings::read(&mut from);
         let log_level = from.required(&s::LOG_LEVEL, Filter::parse);
         let log_format = from.required(&s::LOG_FORMAT, parse::log_format);
-        let is_address_set = from.is_set(&s::BROKER_ADDR);
         let (problems, in_effect) = from.finish();
         let complete = || {
-            let address = address?;
-            let mut warnings = Vec::new();
-            if set_users.is_none() && !address.ip().is_loopback() {
-                warnings.push(format!(
-                    "the broker can be reached on {address}, but the only user is guest, who may only come from this \
-                     machine: set BROKER_USERS"
-                ));
-            }
-            let users = set_users.unwrap_or_else(|| vec![("guest".to_owned(), Secret::new("guest"))]);
-            let (memory_bytes, log_level, log_format) = (memory_bytes?, log_level?, log_format?);
-            Some(BrokerConfig {
-                address,
-                is_address_set,
-                memory_bytes,
-                users,
-                log_level,
-                log_format,
-                warnings,
-                in_effect,
-            })
+            let (broker, log_level, log_format) = (broker?, log_level?, log_format?);
+            let warnings = broker.warning().into_iter().collect();
+            Some(BrokerConfig { broker, log_level, log_format, warnings, in_effect })
         };
         if problems.0.is_empty() { complete().ok_or(problems) } else { Err(problems) }
     }
@@ -104,9 +119,9 @@ mod tests {
     #[test]
     fn nothing_has_to_be_set() {
         let config = load(&[]).expect("defaults");
-        assert_eq!(config.address.to_string(), "127.0.0.1:5672");
-        assert_eq!((config.is_address_set, config.memory_bytes), (false, 256 << 20));
-        assert_eq!(config.users, [("guest".to_owned(), Secret::new("guest"))]);
+        assert_eq!(config.broker.address.to_string(), "127.0.0.1:5672");
+        assert_eq!((config.broker.is_address_set, config.broker.memory_bytes), (false, 256 << 20));
+        assert_eq!(config.broker.users, [("guest".to_owned(), Secret::new("guest"))]);
         assert!(config.warnings.is_empty());
     }
 
@@ -114,9 +129,12 @@ mod tests {
     fn users_and_a_reachable_address() {
         let config =
             load(&[("BROKER_ADDR", ":5673"), ("BROKER_USERS", "a:b:c, worker:hunter2")]).expect("good");
-        assert_eq!((config.address.to_string(), config.is_address_set), ("0.0.0.0:5673".to_owned(), true));
+        assert_eq!(
+            (config.broker.address.to_string(), config.broker.is_address_set),
+            ("0.0.0.0:5673".to_owned(), true)
+        );
         let want = [("a".to_owned(), Secret::new("b:c")), ("worker".to_owned(), Secret::new("hunter2"))];
-        assert_eq!(config.users, want);
+        assert_eq!(config.broker.users, want);
         assert!(config.warnings.is_empty() && !format!("{config:?}").contains("hunter2"));
         let config = load(&[("BROKER_ADDR", ":5673")]).expect("good");
         assert!(config.warnings[0].contains("BROKER_USERS"));

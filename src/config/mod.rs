@@ -27,7 +27,7 @@ use crate::http;
 use crate::logging::{Filter, Format};
 use crate::queue::Endpoint;
 pub use crate::stream::Compression;
-pub use broker::BrokerConfig;
+pub use broker::{BrokerConfig, BrokerSettings};
 pub use plan::{Cluster, Plan, PlanError, plan};
 pub use queue::QueueConfig;
 use sources::Sources;
@@ -50,6 +50,8 @@ pub struct Config {
     pub intents: u64,
     /// AMQP_URI: one URI or more, in the order to try them.
     pub amqp: Vec<Uri>,
+    /// The broker within the process, where AMQP_URI is not set.
+    pub broker: Option<BrokerSettings>,
     /// SHARDS_PER_CLUSTER, at least 1.
     pub shards_per_cluster: u32,
     /// EXTRA_SHARDS.
@@ -187,7 +189,10 @@ impl Config {
         let mut from = Sources::open(file, &env);
         let token = from.required(&s::DISCORD_TOKEN, parse::token);
         let intents = from.required(&s::INTENTS, parse::intents);
-        let amqp = from.required(&s::AMQP_URI, parse::amqp_uris);
+        let amqp = from.optional(&s::AMQP_URI, parse::amqp_uris);
+        let broker = BrokerSettings::read(&mut from);
+        let is_broker_set =
+            [&s::BROKER_ADDR, &s::BROKER_MEMORY, &s::BROKER_USERS].iter().any(|setting| from.is_set(setting));
         let shards_per_cluster =
             from.required(&s::SHARDS_PER_CLUSTER, |text| parse::whole_u32(text, 1..=10_000));
         let extra_shards = from.required(&s::EXTRA_SHARDS, |text| parse::whole_u32(text, 0..=10_000));
@@ -231,16 +236,23 @@ impl Config {
         let shed_from_percent = from.required(&s::SHED_FROM_PERCENT, |text| parse::whole_u32(text, 1..=100));
         let stop_timeout = from.required(&s::STOP_TIMEOUT_MS, duration_ms(600_000));
         let (problems, in_effect) = from.finish();
+        let broker = broker.filter(|_| amqp.is_none());
+        let broker_warning = match &broker {
+            Some(broker) => broker.warning(),
+            None if is_broker_set => Some("AMQP_URI is set, so the BROKER_ settings mean nothing".to_owned()),
+            None => None,
+        };
 
         // A required value that is missing is a problem, and so is an optional one that is wrong.
         let complete = || {
             let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
             let (intents, discord_api_url) = (intents?, discord_api_url?);
             Some(Config {
-                warnings: warnings(intents, &discord_api_url),
+                warnings: warnings(intents, &discord_api_url).into_iter().chain(broker_warning).collect(),
                 token: token?,
                 intents,
-                amqp: amqp?,
+                amqp: amqp.unwrap_or_default(),
+                broker,
                 shards_per_cluster: shards_per_cluster?,
                 extra_shards: extra_shards?,
                 shard_count,

@@ -88,9 +88,18 @@ settings! {
     INTENTS = Setting::new("INTENTS", "intents", Required,
         "a number such as `37377`, or names such as `GUILDS,GUILD_MESSAGES,MESSAGE_CONTENT`",
         "Which events Discord sends. There is no good guess.");
-    AMQP_URI = Setting::secret("AMQP_URI", "amqp", Required,
+    AMQP_URI = Setting::secret("AMQP_URI", "amqp", Unset("a broker within rateway"),
         "`amqp://user:password@host:5672/vhost` or `amqps://...`; several, separated by commas, are tried in turn",
         "The broker. `AMQP_URI_FILE` (`amqp_file`) reads it from a file.");
+    BROKER_ADDR = Setting::new("BROKER_ADDR", "broker.addr", Value("127.0.0.1:5672"),
+        "`address:port` or `:port`",
+        "Where workers connect to the broker within rateway, which runs unless AMQP_URI is set. Unless it is set, one of the next ten ports is taken where the port is not free.");
+    BROKER_MEMORY = Setting::new("BROKER_MEMORY", "broker.memory", Value("256MiB"),
+        "a size from `4MiB` up: `256MiB`, `1GiB` or bytes, `268435456`",
+        "What all messages together may take. Above it publishers wait; consumers do not.");
+    BROKER_USERS = Setting::secret("BROKER_USERS", "broker.users", Unset("guest:guest, from this machine only"),
+        "`user:password`, several separated by commas",
+        "Who may connect. `BROKER_USERS_FILE` (`broker.users_file`) reads it from a file.");
     SHARDS_PER_CLUSTER = Setting::new("SHARDS_PER_CLUSTER", "shards.per_cluster", Value("8"),
         "a whole number, 1 to 10000",
         "Shards that share an exchange and an AMQP connection. Workers written for the original count on 8.");
@@ -220,22 +229,8 @@ settings! {
         "Shards that may wait at a time; further ones are closed. A waiting shard takes about 1 KiB here.");
 }
 
-settings! {
-    /// What only `rateway broker` takes.
-    BROKER_ONLY:
-    BROKER_ADDR = Setting::new("BROKER_ADDR", "broker.addr", Value("127.0.0.1:5672"),
-        "`address:port` or `:port`",
-        "Where clients connect. Unless it is set, one of the next ten ports is taken where the port is not free.");
-    BROKER_MEMORY = Setting::new("BROKER_MEMORY", "broker.memory", Value("256MiB"),
-        "a size from `4MiB` up: `256MiB`, `1GiB` or bytes, `268435456`",
-        "What all messages together may take. Above it publishers wait; consumers do not.");
-    BROKER_USERS = Setting::secret("BROKER_USERS", "broker.users", Unset("guest:guest, from this machine only"),
-        "`user:password`, several separated by commas",
-        "Who may connect. `BROKER_USERS_FILE` (`broker.users_file`) reads it from a file.");
-}
-
-/// What `rateway broker` shares with the gateway.
-pub static BROKER_SHARED: &[&Setting] = &[&LOG_LEVEL, &LOG_FORMAT];
+/// What `rateway broker` takes, all of which the gateway has too.
+pub static BROKER: &[&Setting] = &[&BROKER_ADDR, &BROKER_MEMORY, &BROKER_USERS, &LOG_LEVEL, &LOG_FORMAT];
 
 /// What `rateway queue` shares with the gateway.
 pub static QUEUE_SHARED: &[&Setting] = &[
@@ -251,7 +246,7 @@ pub static QUEUE_SHARED: &[&Setting] = &[
 
 /// Every setting there is: what a file may hold.
 pub fn all() -> impl Iterator<Item = &'static Setting> {
-    GATEWAY.iter().chain(QUEUE_ONLY).chain(BROKER_ONLY).copied()
+    GATEWAY.iter().chain(QUEUE_ONLY).copied()
 }
 
 /// The settings as a table in Markdown, for README.md.

@@ -4,6 +4,7 @@
 //! owns which socket is in [`home`].
 
 mod backoff;
+mod broker;
 mod cluster;
 mod clusters;
 mod dial;
@@ -32,7 +33,9 @@ use parking_lot::Mutex;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::amqp::Uri;
 use crate::base::sha256_hex;
+use crate::broker_server;
 use crate::cache::{self, Cache};
 use crate::config::{Config, Plan, plan};
 use crate::gateway::{intents, shard};
@@ -68,6 +71,8 @@ pub enum Error {
     Io(&'static str, io::Error),
     /// The cache's memory, of that many bytes, was not to be had.
     Cache(usize, cache::arena::ReserveError),
+    /// The broker within the process could not start.
+    Broker(broker_server::Error),
     /// Discord refused the bot for good.
     Fatal(String),
 }
@@ -82,6 +87,7 @@ impl fmt::Display for Error {
             Error::Tls(error) => write!(f, "TLS: {error}"),
             Error::Io(what, error) => write!(f, "{what}: {error}"),
             Error::Cache(bytes, error) => write!(f, "CACHE_MEMORY of {bytes} bytes: {error}"),
+            Error::Broker(error) => write!(f, "the broker of this process (no AMQP_URI is set): {error}"),
             Error::Fatal(why) => f.write_str(why),
         }
     }
@@ -163,11 +169,13 @@ pub fn run(config: Config, flags: Flags) -> Result<(), Error> {
             plan.clusters_total
         );
     }
+    let broker = broker::start(&config)?;
+    let uris = broker.as_ref().map_or_else(|| config.amqp.clone(), |broker| vec![broker.uri().clone()]);
     let reactors = Mesh::with_threads(config.threads).map_err(|error| Error::Io("epoll", error))?;
     let mesh = reactors[0].mesh().clone();
     let state = state_folder(&config).map(Arc::new);
     let mut permits = Some(permits(&config, &plan, &bot, asked_at, seed, &stop, &mesh, state.clone())?);
-    let shared = Arc::new(shared(&config, &plan, &bot, mesh.clone(), state)?);
+    let shared = Arc::new(shared(&config, &plan, &bot, uris.into(), mesh.clone(), state)?);
     // One for Discord and one for brokers: a dead name server of the one must not keep the other waiting.
     let resolver = || Resolver::start().map_err(|error| Error::Io("resolver threads", error));
     let resolvers = Resolvers { discord: resolver()?, brokers: resolver()? };
@@ -204,6 +212,9 @@ pub fn run(config: Config, flags: Flags) -> Result<(), Error> {
         && let Err(error) = cache.close()
     {
         log::warn!("what is cached will be of no use after a start of the machine: {error}");
+    }
+    if let Some(broker) = broker {
+        broker.stop();
     }
     match shared.failure.lock().take() {
         Some(why) => Err(Error::Fatal(why)),
@@ -302,6 +313,7 @@ fn shared(
     config: &Config,
     plan: &Plan,
     bot: &GatewayBot,
+    uris: Arc<[Uri]>,
     mesh: Arc<Mesh<ShardTask, Message>>,
     state: State,
 ) -> Result<Shared, Error> {
@@ -354,7 +366,7 @@ fn shared(
         shard_count: plan.total,
         max_concurrency: bot.session_start_limit.max_concurrency,
         identify_spacing: IDENTIFY_SPACING,
-        uris: config.amqp.clone().into(),
+        uris,
         amqp_tls: tls(pem(&config.amqp_ca))?,
         shard_options,
         task_options,

@@ -10,6 +10,7 @@ mod bad_input;
 mod brokers;
 mod cache;
 mod commands;
+mod embedded;
 mod events;
 mod outages;
 mod queries;

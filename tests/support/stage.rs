@@ -138,6 +138,11 @@ impl Prepared {
         self
     }
 
+    /// Takes a variable of rateway's away.
+    pub fn unset(&mut self, name: &str) {
+        self.variables.retain(|(known, _)| known != name);
+    }
+
     /// The variables of rateway, with one changed: for a second process.
     pub fn variables_with(&self, name: &str, value: &str) -> Vec<(String, String)> {
         let mut variables = self.variables.clone();
