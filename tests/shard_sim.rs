@@ -23,10 +23,14 @@ mod chaos;
 mod clusters;
 #[path = "shard_sim/connections.rs"]
 mod connections;
+#[path = "shard_sim/disk.rs"]
+mod disk;
 #[path = "shard_sim/network.rs"]
 mod network;
 #[path = "shard_sim/plan.rs"]
 mod plan;
+#[path = "shard_sim/process.rs"]
+mod process;
 #[path = "shard_sim/shards.rs"]
 mod shards;
 #[path = "shard_sim/world.rs"]
@@ -38,7 +42,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rateway::gateway::shard::{Input, State};
+use rateway::gateway::shard::State;
 
 use plan::Plan;
 use world::World;
@@ -52,6 +56,9 @@ const FAILURES_MAX: usize = 10;
 /// The longest that may pass from the end of the trouble to rest: days for session starts that are used
 /// up, and the longest waits of a shard that failed all the time.
 const REST_WITHIN: Duration = Duration::from_secs(80 * 3600);
+
+/// And a day for each process that came after the first, as each may have used up the session starts.
+const DAY: Duration = Duration::from_secs(25 * 3600);
 
 #[allow(clippy::disallowed_methods)] // A starting point for arithmetic; nothing depends on its value.
 fn start() -> Instant {
@@ -84,17 +91,17 @@ struct Met {
     pauses: AtomicU64,
     heartbeats_paused: AtomicU64,
     commands: AtomicU64,
+    kills: AtomicU64,
+    stops: AtomicU64,
+    put_away: AtomicU64,
+    inherited: AtomicU64,
+    overflows: AtomicU64,
+    disk_refusals: AtomicU64,
+    shed: AtomicU64,
+    gaps: AtomicU64,
+    untold: AtomicU64,
+    unmarked: AtomicU64,
     steps: AtomicU64,
-}
-
-fn stop(world: &mut World) {
-    for cluster in &mut world.clusters {
-        cluster.started = true;
-    }
-    for index in 0..world.shards.len() {
-        world.shards[index].inputs.push(Input::Stop { end_session: false });
-        world.wake(index);
-    }
 }
 
 fn run(plan: Plan, met: &Met, tracing: bool) {
@@ -107,11 +114,11 @@ fn run(plan: Plan, met: &Met, tracing: bool) {
         if stop_early { start + world.plan.trouble.mul_f64(world.rng.unit()) } else { trouble_ends };
     while world.step(stop_at) {}
     if stop_early {
-        stop(&mut world);
+        world.begin_stop(true);
         while world.step(trouble_ends) {}
     }
     world.calm_down();
-    let deadline = world.now + REST_WITHIN;
+    let deadline = world.now + REST_WITHIN + DAY * (world.process - 1);
     if !stop_early {
         for round in 0..2 {
             while !world.is_settled() {
@@ -131,15 +138,19 @@ fn run(plan: Plan, met: &Met, tracing: bool) {
                 world.discord_acted();
             }
         }
-        stop(&mut world);
+        world.begin_stop(true);
     }
     let deadline = world.now + Duration::from_secs(600);
     let rests = |world: &World| {
-        world.shards.iter().all(|slot| slot.stopped) && world.clusters.iter().all(|c| c.outbox.is_empty())
+        world.shards.iter().all(|slot| slot.stopped)
+            && world.clusters.iter().all(|cluster| cluster.publisher.is_settled())
     };
     while !rests(&world) {
+        // Where the one that was told is no more.
+        world.begin_stop(true);
         assert!(world.step(deadline), "shards that do not stop, or events that nobody takes");
     }
+    world.audit.shed += world.clusters.iter().map(|cluster| cluster.shed()).sum::<u64>();
     let ledger = world.discord.ledger();
     world.audit.close(&world.plan, ledger);
     assert!(
@@ -164,6 +175,17 @@ fn run(plan: Plan, met: &Met, tracing: bool) {
     add(&met.pauses, world.clusters.iter().map(|cluster| cluster.paused_times).sum());
     add(&met.heartbeats_paused, world.heartbeats_paused);
     add(&met.commands, world.audit.commands() as u64);
+    let publishers = || world.clusters.iter().map(|cluster| &cluster.publisher);
+    add(&met.kills, world.kills);
+    add(&met.stops, world.stops);
+    add(&met.put_away, world.put_away);
+    add(&met.inherited, world.audit.inherited);
+    add(&met.overflows, world.overflows + publishers().map(|publisher| publisher.overflows).sum::<u64>());
+    add(&met.disk_refusals, world.disk_refusals + publishers().map(|publisher| publisher.refusals).sum::<u64>());
+    add(&met.shed, world.audit.shed);
+    add(&met.gaps, world.audit.gaps);
+    add(&met.untold, world.audit.untold);
+    add(&met.unmarked, world.audit.unmarked);
     add(&met.steps, world.steps);
 }
 
@@ -220,6 +242,14 @@ fn whatever_happens_nothing_is_lost_and_no_limit_is_broken() {
             &met.pauses,
             &met.heartbeats_paused,
             &met.commands,
+            &met.kills,
+            &met.stops,
+            &met.put_away,
+            &met.inherited,
+            &met.overflows,
+            &met.disk_refusals,
+            &met.shed,
+            &met.gaps,
         ];
         assert!(all.iter().all(|counter| counter.load(Ordering::Relaxed) > 100), "{met:?}");
     }
