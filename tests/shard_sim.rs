@@ -122,7 +122,8 @@ fn run(plan: Plan, met: &Met, tracing: bool) {
     if !stop_early {
         for round in 0..2 {
             while !world.is_settled() {
-                assert!(world.step(deadline), "no rest");
+                let goes_on = world.step(deadline);
+                assert!(goes_on, "no rest: {}", world.unrest());
             }
             if round == 0 {
                 // One more event for each: they are not only connected, they work.
@@ -148,7 +149,8 @@ fn run(plan: Plan, met: &Met, tracing: bool) {
     while !rests(&world) {
         // Where the one that was told is no more.
         world.begin_stop(true);
-        assert!(world.step(deadline), "shards that do not stop, or events that nobody takes");
+        let goes_on = world.step(deadline) || rests(&world);
+        assert!(goes_on, "shards that do not stop, or events that nobody takes: {}", world.unrest());
     }
     world.audit.shed += world.clusters.iter().map(|cluster| cluster.shed()).sum::<u64>();
     let ledger = world.discord.ledger();

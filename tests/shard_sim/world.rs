@@ -377,6 +377,22 @@ impl World {
         self.unseated.insert(id);
     }
 
+    /// What there is to do yet, in words.
+    pub fn unrest(&self) -> String {
+        let shards = self.shards.iter().map(|slot| (slot.shard.state(), slot.stopped));
+        let clusters = self.clusters.iter().map(|cluster| {
+            let publisher = &cluster.publisher;
+            (cluster.state, publisher.waiting(), publisher.outbox.memory_bytes(), &cluster.deferred)
+        });
+        format!(
+            "down {}, stopping {}, {:?}, {:?}",
+            self.down,
+            self.stopping,
+            shards.collect::<Vec<_>>(),
+            clusters.collect::<Vec<_>>()
+        )
+    }
+
     /// Whether every shard runs on a sound connection and all that Discord has made is confirmed.
     pub fn is_settled(&self) -> bool {
         !self.down
