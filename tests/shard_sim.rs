@@ -183,7 +183,10 @@ fn run(plan: Plan, met: &Met, tracing: bool) {
     add(&met.put_away, world.put_away);
     add(&met.inherited, world.audit.inherited);
     add(&met.overflows, world.overflows + publishers().map(|publisher| publisher.overflows).sum::<u64>());
-    add(&met.disk_refusals, world.disk_refusals + publishers().map(|publisher| publisher.refusals).sum::<u64>());
+    add(
+        &met.disk_refusals,
+        world.disk_refusals + publishers().map(|publisher| publisher.refusals).sum::<u64>(),
+    );
     add(&met.shed, world.audit.shed);
     add(&met.gaps, world.audit.gaps);
     add(&met.untold, world.audit.untold);

@@ -83,14 +83,17 @@ pub struct Audit {
     current: Vec<Option<u64>>,
     /// Gaps that a living process has to tell of.
     gaps_owed: BTreeSet<GapId>,
-    /// Gaps that may come from the disk, as the process died that had to tell of them.
+    /// Gaps whose process died before they arrived.
     gaps_orphaned: BTreeSet<GapId>,
+    /// Of these, the ones that have to.
+    gaps_on_disk: BTreeSet<GapId>,
     gaps_told: BTreeSet<GapId>,
     commands: Vec<Command>,
     commands_done: usize,
     /// Per identify bucket when the last IDENTIFY was sent.
     identified: BTreeMap<u32, Instant>,
     process: u32,
+    was_stopped: bool,
     /// Classes that can be shed, and how many events were.
     shed_classes: Vec<String>,
     pub shed: u64,
@@ -114,11 +117,13 @@ impl Audit {
             current: vec![None; plan.shards as usize],
             gaps_owed: BTreeSet::new(),
             gaps_orphaned: BTreeSet::new(),
+            gaps_on_disk: BTreeSet::new(),
             gaps_told: BTreeSet::new(),
             commands: Vec::new(),
             commands_done: 0,
             identified: BTreeMap::new(),
             process: 1,
+            was_stopped: false,
             shed_classes: plan.spool_options().shed,
             shed: 0,
             may_be_hidden: false,
@@ -139,7 +144,8 @@ impl Audit {
     // Processes.
 
     /// The process is gone: it holds what is safe.
-    pub fn process_ends(&mut self) {
+    pub fn process_ends(&mut self, was_stopped: bool) {
+        self.was_stopped = was_stopped;
         self.process += 1;
         for session in self.sessions.values_mut() {
             let first = session.promised.max(session.safe) as usize + 1;
@@ -155,16 +161,25 @@ impl Audit {
     }
 
     /// A shard of a new process begins, with a session to be resumed from a seq on if there is one.
-    pub fn begins(&mut self, shard: u32, inherited: Option<(u64, u64)>) {
+    pub fn begins(&mut self, shard: u32, inherited: Option<(u64, u64)>, tells: bool) {
         self.current[shard as usize] = inherited.map(|(session, _)| session);
-        let orphaned: Vec<GapId> =
-            self.gaps_orphaned.iter().filter(|(of, ..)| *of == shard).copied().collect();
-        for gap in orphaned {
-            // It is on disk and will come, or it is lost, which has two causes. The session was given up, so that the
-            // file knew none when the process died before the next READY. Or the broker had confirmed that READY, but
-            // not yet the gap behind it.
-            self.untold += 1;
-            let _ = gap;
+        for gap in std::mem::take(&mut self.gaps_orphaned) {
+            if gap.0 != shard {
+                self.gaps_orphaned.insert(gap);
+                continue;
+            }
+            // Whatever the judgement, it may still come.
+            self.gaps_told.insert(gap);
+            match inherited {
+                // It was not lost after all: the file knew it for longer than its process.
+                Some((session, _)) if session == gap.1 => {}
+                // Its READY is with the broker or on disk, and what came behind the gap too.
+                Some((_, 2..)) if !self.was_stopped => drop(self.gaps_on_disk.insert(gap)),
+                // The broker may have READY and not the gap behind it. A stop comes in between where READY is read while
+                // the connection closes: the gap is told at its end then.
+                Some(_) => self.untold += 1,
+                None => self.untold += u64::from(!tells),
+            }
         }
         let Some((session, seq)) = inherited else { return };
         self.inherited += 1;
@@ -318,7 +333,11 @@ impl Audit {
         event.last_life = life;
         match event.arrived {
             Some(before) => {
-                assert!(message.repeat || !marks_hold, "{} arrived again without the mark", message.message_id);
+                assert!(
+                    message.repeat || !marks_hold,
+                    "{} arrived again without the mark",
+                    message.message_id
+                );
                 let again = event.heard == self.process && !self.may_be_hidden;
                 assert!(!again, "{} was confirmed and came again", message.message_id);
                 assert_eq!(before, message.body_hash, "{} has changed", message.message_id);
@@ -369,11 +388,11 @@ impl Audit {
         let id = (shard, session, seq);
         let reason = body["reason"].as_str().expect("a reason");
         let is_caused = self.gaps_owed.remove(&id)
-            || self.gaps_orphaned.remove(&id)
             || self.gaps_told.contains(&id)
             || (reason.contains("were left out") && !self.shed_classes.is_empty())
             || (reason.contains("cannot be read") && self.may_be_hidden);
         assert!(is_caused, "nothing is missing where a gap says so: {body}");
+        self.gaps_on_disk.remove(&id);
         self.gaps_told.insert(id);
         self.gaps += 1;
     }
@@ -464,6 +483,11 @@ impl Audit {
         assert_eq!(unshed, 0, "something that was delivered never reached a broker");
         assert!(missing <= self.shed, "{missing} events are missing, {} were left out", self.shed);
         assert!(self.gaps_owed.is_empty(), "workers were never told of {:?}", self.gaps_owed);
+        assert!(
+            self.gaps_on_disk.is_empty(),
+            "workers were never told of {:?}, which READY is with the broker",
+            self.gaps_on_disk
+        );
         let by_index: BTreeMap<u64, u64> = ledger
             .sessions
             .iter()
@@ -522,8 +546,9 @@ pub fn judge(plan: &Plan, kind: &ViolationKind, tainted: bool, unseated: bool) -
         {
             Ok(())
         }
-        // A command, or the heartbeat's neighbour, crossed the word that the session is gone.
-        ViolationKind::Closed { code: 4003, .. } if unseated => Ok(()),
+        // A command, or the heartbeat's neighbour, crossed the word that the session is gone, or was still under way on the
+        // connection that a RESUME elsewhere was meant to replace.
+        ViolationKind::Closed { code: 4003, .. } if unseated || tainted => Ok(()),
         _ => Err("a limit or a rule of Discord was broken"),
     }
 }

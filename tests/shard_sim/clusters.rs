@@ -288,7 +288,8 @@ impl World {
                 let taken = cluster.broker.read(&bytes);
                 let exchange = rateway::relay::topology::exchange(cluster.number);
                 let life = cluster.broker.life;
-                let marks_hold = !cluster.disk.as_ref().is_some_and(|disk| disk.with(|disk| disk.cursor_failed));
+                let marks_hold =
+                    !cluster.disk.as_ref().is_some_and(|disk| disk.with(|disk| disk.cursor_failed));
                 for message in &taken.messages {
                     self.audit.arrived(life, &exchange, message, self.plan.ready_secrets, marks_hold);
                 }

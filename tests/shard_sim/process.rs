@@ -29,8 +29,8 @@ use super::world::{Key, Slot, World};
 /// How long a stop may take.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// As often as this a folder may be unreadable in a row before the world is wrong.
-const STARTS_MAX: u32 = 100_000;
+/// As often as this a process may begin in vain; halfway the disk is mended.
+const STARTS_MAX: u32 = 1000;
 
 pub fn publisher(plan: &Plan, number: u32, shards: &std::ops::Range<usize>) -> Publisher<SimDisk> {
     Publisher::new(publisher::Options {
@@ -137,9 +137,12 @@ impl World {
     /// A folder that cannot be opened leaves a process without a disk; here that process ends at once, and another one
     /// begins.
     fn open_spool(&mut self, disk: &SimDisk) -> (Spool<SimDisk>, spool::Recovered) {
-        for _ in 0..STARTS_MAX {
+        for tries in 0..STARTS_MAX {
             disk.restart();
-            if self.plan.dies_at_start && self.rng.chance(1, 4) {
+            if tries > STARTS_MAX / 2 {
+                disk.heal();
+            }
+            if self.plan.dies_at_start && tries < STARTS_MAX / 2 && self.rng.chance(1, 4) {
                 let calls = self.rng.below(20);
                 disk.with(|disk| disk.calls_left = Some(calls));
             }
@@ -165,7 +168,8 @@ impl World {
             reset_after: Duration::from_millis(number("reset_after")),
             max_concurrency: number("max_concurrency") as u32,
         };
-        let options = queue::Options::new(limit.max_concurrency, limit.total, limit.remaining, limit.reset_after);
+        let options =
+            queue::Options::new(limit.max_concurrency, limit.total, limit.remaining, limit.reset_after);
         let mut machine = match &self.snapshot {
             Some((snapshot, at)) => queue::Machine::restore(options, snapshot, self.now - *at, self.now),
             None => {
@@ -185,19 +189,19 @@ impl World {
         let (shard_id, wall_ms) = (index as u32, self.turn().wall_ms);
         let slot = &mut self.shards[index];
         let Some(mut kept) = self.file[index].clone() else {
-            return self.audit.begins(shard_id, None);
+            return self.audit.begins(shard_id, None, false);
         };
         let hash = session_hash(kept.id.expose());
         slot.confirmed_up_to = (kept.seq > 0).then_some((hash, kept.seq));
         kept.seq = kept.seq.max(reach.get(&hash).copied().unwrap_or(0));
         if kept.seq == 0 {
-            self.audit.begins(shard_id, None);
+            self.audit.begins(shard_id, None, true);
             let reason = "restarted, and nothing of it had reached the broker".to_owned();
             let gap = Gap { session_hash: hash, last_seq: 0, from_ms: wall_ms, reason };
             self.audit.gap_begins(shard_id, &gap);
             slot.gap = Some(gap);
         } else {
-            self.audit.begins(shard_id, Some((hash, kept.seq)));
+            self.audit.begins(shard_id, Some((hash, kept.seq)), false);
             slot.inherited = Some(kept);
         }
     }
@@ -342,6 +346,7 @@ impl World {
     fn end_process(&mut self, how: &str) {
         self.trace(|| format!("process {} {how}", self.process));
         let now = self.now;
+        self.audit.process_ends(self.stopping);
         (self.down, self.stopping, self.keeping) = (true, false, false);
         self.kill_in = None;
         self.awake.clear();
@@ -366,7 +371,6 @@ impl World {
             self.disk_refusals += self.clusters[index].publisher.refusals;
             self.audit.shed += self.clusters[index].shed();
         }
-        self.audit.process_ends();
         let most = if self.rng.chance(1, 4) { 60_000 } else { 3000 };
         let wait = self.rng.duration(Duration::ZERO, Duration::from_millis(most));
         self.timers.set(Key::Begin, Some(now + wait));

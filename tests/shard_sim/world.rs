@@ -204,9 +204,8 @@ impl World {
             clusters.push(Cluster::new(number, shards, publisher, disk, start, latency));
         }
         let placeholder = |id| Shard::new(options.clone(), id, 0, start, None);
-        let shards = (0..plan.shards)
-            .map(|id| Slot::new(placeholder(id), id as usize / per_cluster, start))
-            .collect();
+        let shards =
+            (0..plan.shards).map(|id| Slot::new(placeholder(id), id as usize / per_cluster, start)).collect();
         let mut world = World {
             now: start,
             start,
