@@ -88,6 +88,8 @@ pub struct Audit {
     /// Of these, the ones that have to.
     gaps_on_disk: BTreeSet<GapId>,
     gaps_told: BTreeSet<GapId>,
+    /// Per shard the session that it was last given.
+    latest: Vec<Option<u64>>,
     commands: Vec<Command>,
     commands_done: usize,
     /// Per identify bucket when the last IDENTIFY was sent.
@@ -119,6 +121,7 @@ impl Audit {
             gaps_orphaned: BTreeSet::new(),
             gaps_on_disk: BTreeSet::new(),
             gaps_told: BTreeSet::new(),
+            latest: vec![None; plan.shards as usize],
             commands: Vec::new(),
             commands_done: 0,
             identified: BTreeMap::new(),
@@ -161,7 +164,21 @@ impl Audit {
     }
 
     /// A shard of a new process begins, with a session to be resumed from a seq on if there is one.
-    pub fn begins(&mut self, shard: u32, inherited: Option<(u64, u64)>, tells: bool) {
+    ///
+    /// `known` is what the file says of its session and what became of that: hash and seq, 0 for one that is not resumed.
+    pub fn begins(&mut self, shard: u32, known: Option<(u64, u64)>) {
+        let inherited = known.filter(|(_, seq)| *seq > 0);
+        let tells = known.is_some() && inherited.is_none();
+        if let Some((session, seq)) =
+            known.filter(|(session, _)| self.latest[shard as usize] == Some(*session))
+            && !self.may_be_hidden
+        {
+            // What is on disk alone is found there, and nobody asks Discord for it, nor for a new session.
+            let books = &self.sessions[&session];
+            let mut on_disk = books.events.iter().take(books.safe as usize + 1);
+            let reach = on_disk.rposition(|event| !event.promised && !self.may_be_shed(event)).unwrap_or(0);
+            assert!(seq >= reach as u64, "shard {shard} goes on from {seq}, {reach} is on disk");
+        }
         self.current[shard as usize] = inherited.map(|(session, _)| session);
         for gap in std::mem::take(&mut self.gaps_orphaned) {
             if gap.0 != shard {
@@ -230,6 +247,7 @@ impl Audit {
         let known = self.current[shard as usize];
         assert!(known.is_none() || known == Some(hash), "READY while a session is known");
         self.current[shard as usize] = Some(hash);
+        self.latest[shard as usize] = Some(hash);
         self.sessions.entry(hash).or_insert_with(|| Session {
             shard,
             delivered: 0,

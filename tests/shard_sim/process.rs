@@ -189,19 +189,18 @@ impl World {
         let (shard_id, wall_ms) = (index as u32, self.turn().wall_ms);
         let slot = &mut self.shards[index];
         let Some(mut kept) = self.file[index].clone() else {
-            return self.audit.begins(shard_id, None, false);
+            return self.audit.begins(shard_id, None);
         };
         let hash = session_hash(kept.id.expose());
         slot.confirmed_up_to = (kept.seq > 0).then_some((hash, kept.seq));
         kept.seq = kept.seq.max(reach.get(&hash).copied().unwrap_or(0));
+        self.audit.begins(shard_id, Some((hash, kept.seq)));
         if kept.seq == 0 {
-            self.audit.begins(shard_id, None, true);
             let reason = "restarted, and nothing of it had reached the broker".to_owned();
             let gap = Gap { session_hash: hash, last_seq: 0, from_ms: wall_ms, reason };
             self.audit.gap_begins(shard_id, &gap);
             slot.gap = Some(gap);
         } else {
-            self.audit.begins(shard_id, Some((hash, kept.seq)), false);
             slot.inherited = Some(kept);
         }
     }
@@ -346,7 +345,7 @@ impl World {
     fn end_process(&mut self, how: &str) {
         self.trace(|| format!("process {} {how}", self.process));
         let now = self.now;
-        self.audit.process_ends(self.stopping);
+        let was_stopping = self.stopping;
         (self.down, self.stopping, self.keeping) = (true, false, false);
         self.kill_in = None;
         self.awake.clear();
@@ -371,6 +370,7 @@ impl World {
             self.disk_refusals += self.clusters[index].publisher.refusals;
             self.audit.shed += self.clusters[index].shed();
         }
+        self.audit.process_ends(was_stopping);
         let most = if self.rng.chance(1, 4) { 60_000 } else { 3000 };
         let wait = self.rng.duration(Duration::ZERO, Duration::from_millis(most));
         self.timers.set(Key::Begin, Some(now + wait));
