@@ -220,6 +220,16 @@ impl Audit {
         books.safe = books.safe.max(seq);
     }
 
+    /// Everything of a shard that the broker has not promised is on disk, the publisher says.
+    pub fn put_away(&self, shard: u32) {
+        for session in self.sessions.values().filter(|session| session.shard == shard) {
+            let rest = session.events.iter().skip(session.safe as usize + 1);
+            for event in rest.filter(|event| event.held && !event.promised) {
+                assert!(self.may_be_shed(event), "shard {shard} stops without {event:?}");
+            }
+        }
+    }
+
     /// Everything up to here is with the broker, the outbox says.
     pub fn confirmed(&self, session: u64, seq: u64) {
         self.must_reach(session, seq, 0);

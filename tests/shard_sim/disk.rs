@@ -189,10 +189,10 @@ impl Files for SimDisk {
     fn truncate(&mut self, file: &String, len: u64) -> io::Result<()> {
         self.with(|folder| {
             let lives = folder.call()?;
-            if lives || folder.rng.chance(1, 2) {
-                if let Some(content) = folder.files.get_mut(file) {
-                    content.truncate(len as usize);
-                }
+            if (lives || folder.rng.chance(1, 2))
+                && let Some(content) = folder.files.get_mut(file)
+            {
+                content.truncate(len as usize);
             }
             if lives { Ok(()) } else { Err(dying()) }
         })

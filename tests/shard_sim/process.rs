@@ -302,6 +302,7 @@ impl World {
                 }
                 if done {
                     self.put_away += 1;
+                    cluster.shards.clone().for_each(|shard| audit.put_away(shard as u32));
                     cluster.publisher.outbox.forget();
                 }
             }
