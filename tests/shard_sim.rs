@@ -51,8 +51,8 @@ use rateway::gateway::shard::State;
 use plan::Plan;
 use world::World;
 
-/// How many seeds run by default: some 30 s of CPU.
-const SEEDS: u64 = 6000;
+/// How many seeds run by default: some 20 s of CPU.
+const SEEDS: u64 = 4000;
 
 /// After so many failed seeds no further one is begun.
 const FAILURES_MAX: usize = 10;
