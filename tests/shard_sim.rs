@@ -1,13 +1,17 @@
-//! The gateway without sockets: shard machines, identify queue, flow and outbox against the Discord stand-in over a
-//! seeded network that fails, and against brokers that fail, in virtual time.
+//! The gateway without sockets: shard machines, identify queue, flow and publisher against the Discord stand-in over a
+//! seeded network that fails, and against brokers and disks that fail, in virtual time. The process itself dies between
+//! any two steps and within calls to its disks, or is stopped, and another one goes on with what it left.
 //!
 //! ```text
-//! sim::Discord <-- network --> Shard, flow::accept --> Outbox <-- wire --> broker (amq-protocol reads)
-//!                                 queue::Machine
+//! sim::Discord <-- network --> Shard, flow::accept --> Publisher <-- wire --> broker (amq-protocol reads)
+//!                                 queue::Machine           |
+//!                                       |             spool on a disk      file of sessions
+//!                                    snapshot
 //! ```
 //!
 //! A seed rules everything: sizes, limits, which kinds of trouble there are, when they come, and the order in which
-//! shards run. Kept books (`audit`) say what has to hold. The layers below payloads (TLS, WebSocket, inflate, AMQP's
+//! shards run. Left out: the cache and its file, a folder that stays closed to a process that goes on without it, and
+//! power cuts that take what the system has not brought to the disk. Kept books (`audit`) say what has to hold. The layers below payloads (TLS, WebSocket, inflate, AMQP's
 //! connection machine) have tests of their own.
 //!
 //! `cargo test --test shard_sim` runs the seeds from 0 on. `RATEWAY_SEEDS=20000` runs more, `RATEWAY_SEEDS=5000..9000`
@@ -23,10 +27,14 @@ mod chaos;
 mod clusters;
 #[path = "shard_sim/connections.rs"]
 mod connections;
+#[path = "shard_sim/disk.rs"]
+mod disk;
 #[path = "shard_sim/network.rs"]
 mod network;
 #[path = "shard_sim/plan.rs"]
 mod plan;
+#[path = "shard_sim/process.rs"]
+mod process;
 #[path = "shard_sim/shards.rs"]
 mod shards;
 #[path = "shard_sim/world.rs"]
@@ -38,13 +46,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rateway::gateway::shard::{Input, State};
+use rateway::gateway::shard::State;
 
 use plan::Plan;
 use world::World;
 
-/// How many seeds run by default: about a minute of CPU.
-const SEEDS: u64 = 10_000;
+/// How many seeds run by default: some 20 s of CPU.
+const SEEDS: u64 = 4000;
 
 /// After so many failed seeds no further one is begun.
 const FAILURES_MAX: usize = 10;
@@ -52,6 +60,9 @@ const FAILURES_MAX: usize = 10;
 /// The longest that may pass from the end of the trouble to rest: days for session starts that are used
 /// up, and the longest waits of a shard that failed all the time.
 const REST_WITHIN: Duration = Duration::from_secs(80 * 3600);
+
+/// And a day for each process that came after the first, as each may have used up the session starts.
+const DAY: Duration = Duration::from_secs(25 * 3600);
 
 #[allow(clippy::disallowed_methods)] // A starting point for arithmetic; nothing depends on its value.
 fn start() -> Instant {
@@ -84,17 +95,17 @@ struct Met {
     pauses: AtomicU64,
     heartbeats_paused: AtomicU64,
     commands: AtomicU64,
+    kills: AtomicU64,
+    stops: AtomicU64,
+    put_away: AtomicU64,
+    inherited: AtomicU64,
+    overflows: AtomicU64,
+    disk_refusals: AtomicU64,
+    shed: AtomicU64,
+    gaps: AtomicU64,
+    untold: AtomicU64,
+    unmarked: AtomicU64,
     steps: AtomicU64,
-}
-
-fn stop(world: &mut World) {
-    for cluster in &mut world.clusters {
-        cluster.started = true;
-    }
-    for index in 0..world.shards.len() {
-        world.shards[index].inputs.push(Input::Stop { end_session: false });
-        world.wake(index);
-    }
 }
 
 fn run(plan: Plan, met: &Met, tracing: bool) {
@@ -107,15 +118,16 @@ fn run(plan: Plan, met: &Met, tracing: bool) {
         if stop_early { start + world.plan.trouble.mul_f64(world.rng.unit()) } else { trouble_ends };
     while world.step(stop_at) {}
     if stop_early {
-        stop(&mut world);
+        world.begin_stop(true);
         while world.step(trouble_ends) {}
     }
     world.calm_down();
-    let deadline = world.now + REST_WITHIN;
+    let deadline = world.now + REST_WITHIN + DAY * (world.process - 1);
     if !stop_early {
         for round in 0..2 {
             while !world.is_settled() {
-                assert!(world.step(deadline), "no rest");
+                let goes_on = world.step(deadline);
+                assert!(goes_on, "no rest: {}", world.unrest());
             }
             if round == 0 {
                 // One more event for each: they are not only connected, they work.
@@ -131,15 +143,20 @@ fn run(plan: Plan, met: &Met, tracing: bool) {
                 world.discord_acted();
             }
         }
-        stop(&mut world);
+        world.begin_stop(true);
     }
     let deadline = world.now + Duration::from_secs(600);
     let rests = |world: &World| {
-        world.shards.iter().all(|slot| slot.stopped) && world.clusters.iter().all(|c| c.outbox.is_empty())
+        world.shards.iter().all(|slot| slot.stopped)
+            && world.clusters.iter().all(|cluster| cluster.publisher.is_settled())
     };
     while !rests(&world) {
-        assert!(world.step(deadline), "shards that do not stop, or events that nobody takes");
+        // Where the one that was told is no more.
+        world.begin_stop(true);
+        let goes_on = world.step(deadline) || rests(&world);
+        assert!(goes_on, "shards that do not stop, or events that nobody takes: {}", world.unrest());
     }
+    world.audit.shed += world.clusters.iter().map(|cluster| cluster.shed()).sum::<u64>();
     let ledger = world.discord.ledger();
     world.audit.close(&world.plan, ledger);
     assert!(
@@ -164,6 +181,20 @@ fn run(plan: Plan, met: &Met, tracing: bool) {
     add(&met.pauses, world.clusters.iter().map(|cluster| cluster.paused_times).sum());
     add(&met.heartbeats_paused, world.heartbeats_paused);
     add(&met.commands, world.audit.commands() as u64);
+    let publishers = || world.clusters.iter().map(|cluster| &cluster.publisher);
+    add(&met.kills, world.kills);
+    add(&met.stops, world.stops);
+    add(&met.put_away, world.put_away);
+    add(&met.inherited, world.audit.inherited);
+    add(&met.overflows, world.overflows + publishers().map(|publisher| publisher.overflows).sum::<u64>());
+    add(
+        &met.disk_refusals,
+        world.disk_refusals + publishers().map(|publisher| publisher.refusals).sum::<u64>(),
+    );
+    add(&met.shed, world.audit.shed);
+    add(&met.gaps, world.audit.gaps);
+    add(&met.untold, world.audit.untold);
+    add(&met.unmarked, world.audit.unmarked);
     add(&met.steps, world.steps);
 }
 
@@ -220,6 +251,14 @@ fn whatever_happens_nothing_is_lost_and_no_limit_is_broken() {
             &met.pauses,
             &met.heartbeats_paused,
             &met.commands,
+            &met.kills,
+            &met.stops,
+            &met.put_away,
+            &met.inherited,
+            &met.overflows,
+            &met.disk_refusals,
+            &met.shed,
+            &met.gaps,
         ];
         assert!(all.iter().all(|counter| counter.load(Ordering::Relaxed) > 100), "{met:?}");
     }

@@ -124,7 +124,7 @@ fn all_problems_come_together() {
     assert!(text.starts_with("15 problems"), "{text}");
     for line in [
         "DISCORD_TOKEN (or DISCORD_TOKEN_FILE): found nothing; expected the bot token",
-        "AMQP_URI (or AMQP_URI_FILE): found a value that cannot be used: a broker address has to begin with amqp://",
+        "AMQP_URI: found a value that cannot be used: a broker address has to begin with amqp://",
         "INTENTS: found \"GUILDS,MESSAGES\" (",
         "SHARDS_PER_CLUSTER: found \"0\" (too small); expected a whole number, 1 to 10000",
         "CLUSTERS: found \"7..3\" (the range ends before it starts)",

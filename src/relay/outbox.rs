@@ -526,7 +526,9 @@ impl Outbox {
         while let Some(entry) = self.entries.front_mut() {
             let records = &entry.batch.records;
             let before = entry.done;
-            while records.get(entry.done).is_some_and(|record| record.confirmed) {
+            // What has no seq tells of a gap, and would not be told again: the one before it counts only with it.
+            let is_held = |at: usize| records.get(at).is_some_and(|next| next.seq == 0 && !next.confirmed);
+            while records.get(entry.done).is_some_and(|record| record.confirmed) && !is_held(entry.done + 1) {
                 entry.done += 1;
             }
             // The highest seq, as a record without one says nothing. Sessions change within a batch only

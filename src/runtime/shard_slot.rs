@@ -88,25 +88,26 @@ pub struct ShardSlot {
 
 impl ShardSlot {
     /// Remembers the shard's session as it is now, for whoever keeps it.
+    ///
+    /// One that is lost is kept until there is another: should the process end before, the next one asks for it in vain,
+    /// and so learns what workers have not been told of.
     pub fn note_session(&mut self, session: Option<&Session>) {
-        if session.map(Session::hash) == self.session.as_ref().map(|(hash, _)| *hash) {
+        let Some(session) = session else { return };
+        if self.session.as_ref().is_some_and(|(hash, _)| *hash == session.hash()) {
             return;
         }
         // A session that was taken over is confirmed as far as it was then.
-        if let Some((session, seq)) = session.and_then(|session| Some((session.hash(), session.confirmed()?)))
-        {
-            self.confirmed_up_to =
-                self.confirmed_up_to.filter(|(hash, _)| *hash == session).or(Some((session, seq)));
+        if let Some(seq) = session.confirmed() {
+            let hash = session.hash();
+            self.confirmed_up_to = self.confirmed_up_to.filter(|(of, _)| *of == hash).or(Some((hash, seq)));
         }
-        self.session = session.map(|session| {
-            let kept = Kept {
-                id: session.id().clone(),
-                resume_url: session.resume_url().map(str::to_owned),
-                shard_count: session.shard_count(),
-                seq: session.resume_seq(),
-            };
-            (session.hash(), kept)
-        });
+        let kept = Kept {
+            id: session.id().clone(),
+            resume_url: session.resume_url().map(str::to_owned),
+            shard_count: session.shard_count(),
+            seq: session.resume_seq(),
+        };
+        self.session = Some((session.hash(), kept));
         self.unkept = true;
     }
 

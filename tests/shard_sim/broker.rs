@@ -7,6 +7,7 @@ use amq_protocol::frame::{AMQPFrame, parse_frame};
 use amq_protocol::protocol::{AMQPClass, basic};
 use amq_protocol::types::AMQPValue;
 use rateway::base::Rng;
+use rateway::relay::gap;
 use rateway::sim::hash;
 
 /// One event as the broker read it.
@@ -20,7 +21,7 @@ pub struct Message {
     pub repeat: bool,
     pub body_hash: u64,
     pub body_bytes: usize,
-    /// READY's body, which must not tell its secrets.
+    /// Of READY, which must not tell its secrets, and of a gap.
     pub body: Vec<u8>,
 }
 
@@ -158,7 +159,7 @@ impl Broker {
         }
         message.body_hash = hash(&message.body);
         message.body_bytes = message.body.len();
-        if message.routing_key != "READY" {
+        if !matches!(&*message.routing_key, "READY" | gap::ROUTING_KEY) {
             message.body = Vec::new();
         }
         let tag = self.next_tag;

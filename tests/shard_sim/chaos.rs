@@ -8,7 +8,7 @@ use rateway::gateway::envelope;
 use rateway::gateway::shard::Input;
 use rateway::sim::{ConnectionId, Fault};
 
-use super::plan::{BrokerFault, DiscordFault, NetworkFault};
+use super::plan::{BrokerFault, DiscordFault, DiskFault, NetworkFault, Plan, ProcessFault};
 use super::world::{Key, World};
 
 /// Payloads that are refused, or mean nothing, wherever they arrive. Those of the corpus that pass for an event are
@@ -41,7 +41,9 @@ const REFUSED: [&str; 5] =
 
 impl World {
     pub fn begin_trouble(&mut self) {
-        if !(self.plan.network.is_empty() && self.plan.discord.is_empty() && self.plan.brokers.is_empty()) {
+        let Plan { network, discord, brokers, process, disk, .. } = &self.plan;
+        let quiet = network.is_empty() && discord.is_empty() && brokers.is_empty() && process.is_empty();
+        if !(quiet && disk.is_empty()) {
             self.next_trouble();
         }
         if self.plan.commands {
@@ -58,9 +60,14 @@ impl World {
         self.network.down_until = None;
         self.network.resume_host_down_until = None;
         (self.network.failures, self.network.slow) = (0, 0);
+        (self.kill_in, self.plan.dies_at_start) = (None, false);
         for index in 0..self.clusters.len() {
             let cluster = &mut self.clusters[index];
             (cluster.dead_until, cluster.deaf_until, cluster.silent_until) = (None, None, None);
+            if let Some(disk) = &cluster.disk {
+                disk.heal();
+                disk.with(|disk| disk.calls_left = None);
+            }
             self.arm_cluster(index);
         }
         self.discord.set_rate(self.now, 0.0);
@@ -78,14 +85,20 @@ impl World {
     }
 
     pub fn make_trouble(&mut self) {
-        let (n, d, b) = (self.plan.network.len(), self.plan.discord.len(), self.plan.brokers.len());
-        let pick = self.rng.below((n + d + b) as u64) as usize;
+        let Plan { network, discord, brokers, process, disk, .. } = &self.plan;
+        let (n, d, b) = (network.len(), discord.len(), brokers.len());
+        let (p, all) = (process.len(), n + d + b + process.len() + disk.len());
+        let pick = self.rng.below(all as u64) as usize;
         if pick < n {
             self.network_fault(self.plan.network[pick]);
         } else if pick < n + d {
             self.discord_fault(self.plan.discord[pick - n]);
-        } else {
+        } else if pick < n + d + b {
             self.broker_fault(self.plan.brokers[pick - n - d]);
+        } else if pick < n + d + b + p {
+            self.process_fault(self.plan.process[pick - n - d - b]);
+        } else {
+            self.disk_fault(self.plan.disk[pick - n - d - b - p]);
         }
         self.next_trouble();
     }
@@ -260,11 +273,45 @@ impl World {
         self.arm_cluster(index);
     }
 
+    fn process_fault(&mut self, fault: ProcessFault) {
+        // A day's session starts are not many: the world would wait for weeks.
+        if self.plan.is_tight() && self.process > 4 {
+            return;
+        }
+        self.trace(|| format!("process: {fault:?}"));
+        match fault {
+            ProcessFault::Kill => self.kill_in = Some(self.rng.below(40)),
+            ProcessFault::KillInCall => {
+                let index = self.rng.below(self.clusters.len() as u64) as usize;
+                let calls = self.rng.below(12);
+                if let Some(disk) = &self.clusters[index].disk {
+                    disk.with(|disk| disk.calls_left = Some(calls));
+                }
+            }
+            ProcessFault::Restart => self.begin_stop(false),
+        }
+    }
+
+    fn disk_fault(&mut self, fault: DiskFault) {
+        let index = self.rng.below(self.clusters.len() as u64) as usize;
+        self.trace(|| format!("disk {index}: {fault:?}"));
+        let (one_in, room, wait) = (1 + self.rng.below(60), self.rng.below(20_000), self.soon(30));
+        if let Some(disk) = &self.clusters[index].disk {
+            disk.with(|disk| match fault {
+                DiskFault::Eio => disk.eio_in = one_in.max(2),
+                DiskFault::Short => disk.short_in = one_in,
+                DiskFault::Full => disk.bytes_max = disk.bytes() + room,
+            });
+            self.timers.set(Key::Heal(index), Some(self.now + wait));
+        }
+    }
+
     /// Workers ask for things, now and then for far too many.
     pub fn worker(&mut self) {
         let count = if self.plan.floods && self.rng.chance(1, 6) { self.rng.below(400) } else { 1 };
         let index = self.any_shard();
-        for _ in 0..count {
+        // Nobody takes it from the broker while there is no process.
+        for _ in 0..if self.down { 0 } else { count } {
             let (json, valid) = match self.rng.below(8) {
                 0 => (PRESENCE.to_owned(), true),
                 1..4 => (VOICE.to_owned(), true),

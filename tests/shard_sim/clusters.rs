@@ -9,9 +9,11 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use rateway::gateway::shard::Input;
-use rateway::relay::Outbox;
+use rateway::publisher::{Link, Publisher};
 
 use super::broker::{Broker, Word};
+use super::disk::SimDisk;
+use super::process::note_confirmed;
 use super::world::{Key, World};
 
 /// As in production: how many batches a write gathers.
@@ -49,7 +51,9 @@ enum Down {
 pub struct Cluster {
     pub number: u32,
     pub shards: std::ops::Range<usize>,
-    pub outbox: Outbox,
+    pub publisher: Publisher<SimDisk>,
+    /// Its folder, which outlives the process.
+    pub disk: Option<SimDisk>,
     pub state: State,
     pub blocked: bool,
     pub paused: bool,
@@ -72,20 +76,25 @@ pub struct Cluster {
     down: VecDeque<(Instant, Down)>,
     latency: Duration,
     pub paused_times: u64,
+    /// Shards that wait for memory of the outbox.
+    pub deferred: Vec<usize>,
 }
 
 impl Cluster {
     pub fn new(
         number: u32,
         shards: std::ops::Range<usize>,
-        outbox: Outbox,
+        publisher: Publisher<SimDisk>,
+        disk: Option<SimDisk>,
         now: Instant,
         latency: Duration,
     ) -> Cluster {
         Cluster {
             number,
             shards,
-            outbox,
+            publisher,
+            disk,
+            deferred: Vec::new(),
             state: State::Down { retry_at: now },
             blocked: false,
             paused: false,
@@ -104,6 +113,39 @@ impl Cluster {
             latency,
             paused_times: 0,
         }
+    }
+
+    /// Another process takes over; the broker is what it was.
+    pub fn begin(&mut self, publisher: Publisher<SimDisk>, now: Instant) {
+        self.publisher = publisher;
+        self.state = State::Down { retry_at: now };
+        (self.blocked, self.paused, self.started) = (false, false, false);
+        self.frame_max = 131_072;
+    }
+
+    /// The process is gone, and with it the connection.
+    pub fn break_off(&mut self) {
+        self.broker.disconnect();
+        self.up.clear();
+        self.down.clear();
+        self.deferred.clear();
+        (self.broken, self.open_waits, self.unblock_at, self.confirm_at) = (false, false, None, None);
+    }
+
+    /// Whether its disk was what the process died of.
+    pub fn is_dead(&self) -> bool {
+        self.disk.as_ref().is_some_and(SimDisk::is_dead)
+    }
+
+    /// Events that were left out in this process.
+    pub fn shed(&self) -> u64 {
+        let spool = self.publisher.spool();
+        spool.map_or(0, |spool| spool.stats().shed.iter().map(|(_, count)| count).sum())
+    }
+
+    /// As `runtime::cluster::Cluster::wire`.
+    pub fn wire(&self) -> Link {
+        Link { frame_max: self.frame_max, drains: self.state == State::Up && !self.blocked }
     }
 
     fn say(&mut self, now: Instant, word: Down) {
@@ -135,7 +177,11 @@ impl Cluster {
 
     /// Nothing is under way between the two.
     pub fn is_quiet(&self) -> bool {
-        self.state == State::Up && self.outbox.is_empty() && self.broker.unconfirmed.is_empty()
+        let spool_is_empty = self.publisher.spool().is_none_or(|spool| spool.is_empty());
+        self.state == State::Up
+            && self.publisher.is_settled()
+            && spool_is_empty
+            && self.broker.unconfirmed.is_empty()
     }
 
     /// The broker ends the connection, or is gone.
@@ -165,11 +211,15 @@ impl Cluster {
 
 impl World {
     pub fn arm_cluster(&mut self, index: usize) {
-        self.timers.set(Key::Cluster(index), self.clusters[index].deadline());
+        let deadline = self.clusters[index].deadline().filter(|_| !self.down);
+        self.timers.set(Key::Cluster(index), deadline);
     }
 
     pub fn cluster_due(&mut self, index: usize) {
         let now = self.now;
+        if self.down {
+            return;
+        }
         self.dial(index);
         if self.clusters[index].unblock_at.is_some_and(|at| at <= now) {
             self.clusters[index].unblock_at = None;
@@ -213,7 +263,7 @@ impl World {
     }
 
     fn broker_reads(&mut self, index: usize) {
-        let (now, confirm_wait_max) = (self.now, self.confirm_wait_max());
+        let now = self.now;
         if self.clusters[index].deaf_until.is_some_and(|until| until > now) {
             return;
         }
@@ -221,30 +271,44 @@ impl World {
             && *at <= now
             && let Some((_, item)) = self.clusters[index].up.pop_front()
         {
-            let cluster = &mut self.clusters[index];
-            match item {
-                Up::Open => {
-                    assert!(cluster.broker.is_between(), "another method within a publish");
-                    cluster.broker.open(self.plan.frame_max);
-                    cluster.say(now, Down::Ready);
+            self.broker_gets(index, item);
+        }
+    }
+
+    fn broker_gets(&mut self, index: usize, item: Up) {
+        let (now, confirm_wait_max) = (self.now, self.confirm_wait_max());
+        let cluster = &mut self.clusters[index];
+        match item {
+            Up::Open => {
+                assert!(cluster.broker.is_between(), "another method within a publish");
+                cluster.broker.open(self.plan.frame_max);
+                cluster.say(now, Down::Ready);
+            }
+            Up::Bytes(bytes) => {
+                let taken = cluster.broker.read(&bytes);
+                let exchange = rateway::relay::topology::exchange(cluster.number);
+                let life = cluster.broker.life;
+                let marks_hold =
+                    !cluster.disk.as_ref().is_some_and(|disk| disk.with(|disk| disk.cursor_failed));
+                for message in &taken.messages {
+                    self.audit.arrived(life, &exchange, message, self.plan.ready_secrets, marks_hold);
                 }
-                Up::Bytes(bytes) => {
-                    let taken = cluster.broker.read(&bytes);
-                    let exchange = rateway::relay::topology::exchange(cluster.number);
-                    let life = cluster.broker.life;
-                    for message in &taken.messages {
-                        self.audit.arrived(life, &exchange, message, self.plan.ready_secrets);
-                    }
-                    for tag in taken.nacks {
-                        self.audit.refused += 1;
-                        cluster.say(now, Down::Said(Word::Nack { tag }, Vec::new()));
-                    }
-                    if cluster.confirm_at.is_none() && !cluster.broker.unconfirmed.is_empty() {
-                        let wait = self.rng.duration(Duration::ZERO, confirm_wait_max);
-                        cluster.confirm_at = Some(now + wait);
-                    }
+                for tag in taken.nacks {
+                    self.audit.refused += 1;
+                    cluster.say(now, Down::Said(Word::Nack { tag }, Vec::new()));
+                }
+                if cluster.confirm_at.is_none() && !cluster.broker.unconfirmed.is_empty() {
+                    let wait = self.rng.duration(Duration::ZERO, confirm_wait_max);
+                    cluster.confirm_at = Some(now + wait);
                 }
             }
+        }
+    }
+
+    /// What is under way to the broker arrives, although the process is no more.
+    pub fn broker_gets_the_rest(&mut self, index: usize) {
+        while let Some((_, item)) = self.clusters[index].up.pop_front() {
+            self.broker_gets(index, item);
         }
     }
 
@@ -275,23 +339,18 @@ impl World {
         let cluster = &mut self.clusters[index];
         match word {
             Down::Ready if cluster.state == State::Opening => {
-                cluster.outbox.rewind();
+                cluster.publisher.outbox.rewind();
                 cluster.frame_max = self.plan.frame_max;
                 cluster.state = State::Up;
-                if !std::mem::replace(&mut cluster.started, true) {
-                    for shard in cluster.shards.clone() {
-                        self.wake(shard);
-                    }
-                }
+                self.start_shards(index);
             }
             Down::Said(Word::Confirm { tag, multiple }, ids) if cluster.state == State::Up => {
                 for id in &ids {
                     self.audit.heard(id);
                 }
-                let slots = &mut self.shards;
-                cluster.outbox.confirm(tag, multiple, |progress| {
-                    slots[progress.shard as usize].confirmed = Some((progress.session, progress.seq));
-                });
+                let (slots, audit) = (&mut self.shards, &self.audit);
+                let report = |progress| note_confirmed(slots, audit, progress);
+                cluster.publisher.outbox.confirm(tag, multiple, report);
                 for shard in cluster.shards.clone() {
                     self.wake(shard);
                 }
@@ -308,21 +367,33 @@ impl World {
                 (cluster.blocked, cluster.open_waits, cluster.unblock_at) = (false, false, None);
                 cluster.broken = false;
                 cluster.down.clear();
-                cluster.outbox.rewind();
+                cluster.publisher.outbox.rewind();
             }
             // Words about a channel that is given up already.
             Down::Ready | Down::Said(..) | Down::ChannelLost => {}
         }
     }
 
-    /// As `Cluster::flush`: control between publishes, never within one; a publish that was begun is finished.
+    /// As `Home::flush` for one cluster: the publisher's turn, then what there is to write.
     pub fn flush(&mut self, index: usize) {
+        if self.down || !self.turn_publisher(index) {
+            return;
+        }
+        if !matches!(self.clusters[index].state, State::Down { .. }) {
+            self.write(index);
+        }
+        self.pause_or_go_on(index);
+        for shard in std::mem::take(&mut self.clusters[index].deferred) {
+            self.wake(shard);
+        }
+        self.arm_cluster(index);
+    }
+
+    /// As `Cluster::flush`: control between publishes, never within one; a publish that was begun is finished.
+    fn write(&mut self, index: usize) {
         let now = self.now;
         let plan_max = self.plan.write_bytes_max;
         let cluster = &mut self.clusters[index];
-        if matches!(cluster.state, State::Down { .. }) {
-            return self.arm_cluster(index);
-        }
         let mut room =
             if plan_max == usize::MAX { plan_max } else { self.rng.below(plan_max as u64) as usize };
         if cluster.deaf_until.is_some_and(|until| until > now) && cluster.up.len() > 3 {
@@ -331,13 +402,12 @@ impl World {
         loop {
             let publishing = cluster.state == State::Up && !cluster.blocked;
             if publishing {
-                cluster.outbox.prepare(cluster.frame_max, SLICES_MAX);
+                cluster.publisher.outbox.prepare(cluster.frame_max, SLICES_MAX);
             }
             let mut bytes = Vec::new();
-            let (mut wanted, mid_batch) = (0, cluster.outbox.is_mid_batch());
-            for slice in
-                cluster.outbox.slices().take(if publishing { SLICES_MAX } else { usize::from(mid_batch) })
-            {
+            let (mut wanted, mid_batch) = (0, cluster.publisher.outbox.is_mid_batch());
+            let slices = cluster.publisher.outbox.slices();
+            for slice in slices.take(if publishing { SLICES_MAX } else { usize::from(mid_batch) }) {
                 wanted += slice.len();
                 bytes.extend_from_slice(&slice[..slice.len().min(room - bytes.len())]);
             }
@@ -345,12 +415,11 @@ impl World {
             room -= count;
             if count > 0 {
                 cluster.put(now, Up::Bytes(bytes));
-                let slots = &mut self.shards;
-                cluster.outbox.advance(count, |progress| {
-                    slots[progress.shard as usize].confirmed = Some((progress.session, progress.seq));
-                });
+                let (slots, audit) = (&mut self.shards, &self.audit);
+                let report = |progress| note_confirmed(slots, audit, progress);
+                cluster.publisher.outbox.advance(count, report);
             }
-            if cluster.open_waits && !cluster.outbox.is_mid_batch() {
+            if cluster.open_waits && !cluster.publisher.outbox.is_mid_batch() {
                 cluster.open_waits = false;
                 cluster.put(now, Up::Open);
             }
@@ -363,13 +432,12 @@ impl World {
                 break;
             }
         }
-        self.arm_cluster(index);
     }
 
     /// As `Home::pause_or_go_on`.
     pub fn pause_or_go_on(&mut self, index: usize) {
         let cluster = &mut self.clusters[index];
-        let paused = if cluster.paused { !cluster.outbox.has_room() } else { cluster.outbox.is_full() };
+        let paused = cluster.publisher.pauses(cluster.paused);
         if paused == cluster.paused {
             return;
         }

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use rateway::base::Rng;
+use rateway::state::spool;
 
 /// What the network does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +114,36 @@ impl BrokerFault {
     ];
 }
 
+/// What happens to the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessFault {
+    /// It dies between two steps.
+    Kill,
+    /// It dies within a call to its disk.
+    KillInCall,
+    /// It is stopped, and begins anew.
+    Restart,
+}
+
+impl ProcessFault {
+    const ALL: [ProcessFault; 3] = [ProcessFault::Kill, ProcessFault::KillInCall, ProcessFault::Restart];
+}
+
+/// What a disk does, for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskFault {
+    /// Calls fail with EIO.
+    Eio,
+    /// Writes and reads are short.
+    Short,
+    /// No more than a little fits on it.
+    Full,
+}
+
+impl DiskFault {
+    const ALL: [DiskFault; 3] = [DiskFault::Eio, DiskFault::Short, DiskFault::Full];
+}
+
 /// One seed's choices.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -135,6 +166,17 @@ pub struct Plan {
     pub network: Vec<NetworkFault>,
     pub discord: Vec<DiscordFault>,
     pub brokers: Vec<BrokerFault>,
+    pub process: Vec<ProcessFault>,
+    pub disk: Vec<DiskFault>,
+    /// Whether clusters have a disk, and how much goes on it; which classes are shed, and from how full on in percent.
+    pub spool: bool,
+    pub spool_bytes_max: u64,
+    pub shed: &'static [&'static str],
+    pub shed_from_percent: u8,
+    /// A process may die while it opens its disks.
+    pub dies_at_start: bool,
+    /// How late the file of sessions is.
+    pub keep_wait: Duration,
     /// One way, for the fastest connection; how much the slowest adds to it; and what changes with each payload.
     pub latency: Duration,
     pub latency_spread: Duration,
@@ -178,6 +220,13 @@ impl Plan {
         let shards = if rng.chance(1, 3) { 1 } else { 1 + rng.below(12) as u32 };
         let tight = rng.chance(1, 10);
         let trouble = secs(30 + rng.below(300));
+        let spool = rng.chance(2, 3);
+        let mut process = if rng.chance(1, 3) { Vec::new() } else { some_of(rng, &ProcessFault::ALL) };
+        let mut disk = if rng.chance(1, 2) { Vec::new() } else { some_of(rng, &DiskFault::ALL) };
+        if !spool {
+            process.retain(|fault| *fault != ProcessFault::KillInCall);
+            disk.clear();
+        }
         Plan {
             seed,
             shards,
@@ -197,6 +246,14 @@ impl Plan {
             network: some_of(rng, &NetworkFault::ALL),
             discord: some_of(rng, &DiscordFault::ALL),
             brokers: some_of(rng, &BrokerFault::ALL),
+            spool,
+            spool_bytes_max: pick(rng, &[80 << 10, 300 << 10, 16 << 20, 16 << 20]),
+            shed: pick(rng, &[&["TYPING_START", "PRESENCE_UPDATE"][..], &["MESSAGE_CREATE"], &[]]),
+            shed_from_percent: pick(rng, &[30, 75, 100]),
+            dies_at_start: process.contains(&ProcessFault::KillInCall) && rng.chance(1, 2),
+            keep_wait: millis(pick(rng, &[0, 5, 5, 1000])),
+            process,
+            disk,
             latency: millis(pick(rng, &[0, 20, 150, 400])),
             // Two one-way times differ by less than the 250 ms of slack that the identify queue has.
             latency_spread: millis(pick(rng, &[1, 20, 150])),
@@ -210,7 +267,8 @@ impl Plan {
             ready_secrets: rng.chance(1, 2),
             commands: rng.chance(1, 2),
             floods: rng.chance(1, 3),
-            stop_early: rng.chance(1, 8),
+            // What is on disk then waits for another process, see `ProcessFault::Restart`.
+            stop_early: rng.chance(1, 8) && !spool,
         }
     }
 
@@ -230,6 +288,9 @@ impl Plan {
             network: Vec::new(),
             discord: Vec::new(),
             brokers: Vec::new(),
+            process: Vec::new(),
+            disk: Vec::new(),
+            spool: false,
             latency: Duration::from_millis(20),
             latency_spread: Duration::from_millis(60),
             jitter: Duration::from_millis(20),
@@ -243,6 +304,20 @@ impl Plan {
             floods: false,
             stop_early: false,
             ..Plan::new(0)
+        }
+    }
+
+    pub fn persistent(&self) -> bool {
+        self.seed.is_multiple_of(2)
+    }
+
+    pub fn spool_options(&self) -> spool::Options {
+        spool::Options {
+            bytes_max: self.spool_bytes_max,
+            segment_bytes: 16 << 10,
+            shed: self.shed.iter().map(|class| (*class).to_owned()).collect(),
+            shed_from_percent: self.shed_from_percent,
+            boot: 1,
         }
     }
 

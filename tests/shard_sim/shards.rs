@@ -6,23 +6,32 @@ use std::time::Duration;
 use rateway::gateway::Command;
 use rateway::gateway::shard::{Input, Output, State};
 use rateway::relay::flow;
-use rateway::relay::outbox::BATCH_BYTES_MAX;
+use rateway::relay::gap::Gap;
+use rateway::relay::topology::exchange;
 use rateway::relay::{Batch, Framing};
 
 use super::audit::Evidence;
 use super::network::{Down, Link, Up};
+use super::process::note_spooled;
 use super::world::{Key, World};
 
 impl World {
-    /// As `ShardTask::run`: inputs, deadline, payloads, the end of the link; then home.
+    /// As `Home::spawn`, `ShardTask::run` and `Home::task_returned`: inputs, deadline, payloads, the end of the link; then
+    /// home.
     pub fn run(&mut self, index: usize) {
         let now = self.now;
         let cluster = self.shards[index].cluster;
-        if !self.clusters[cluster].started {
+        if self.down || !self.clusters[cluster].started {
             return;
         }
         let may_publish = !self.clusters[cluster].paused;
-        let mut batch = self.clusters[cluster].outbox.take_spare();
+        // While paused nothing is promised, and what may be read then publishes nothing.
+        let promised = match may_publish.then(|| self.clusters[cluster].publisher.reserve()) {
+            None => 0,
+            Some(Some(promised)) => promised,
+            Some(None) => return self.clusters[cluster].deferred.push(index),
+        };
+        let mut batch = self.clusters[cluster].publisher.outbox.take_spare();
         if let Some((session, seq)) = self.shards[index].confirmed.take() {
             self.audit.told(session, seq);
             self.tell(index, Input::Confirmed { session, seq });
@@ -36,17 +45,22 @@ impl World {
             slot.shard.handle_deadline(now);
             self.drain(index);
         }
-        self.pump(index, may_publish, &mut batch);
-        if !batch.records.is_empty() {
-            assert!(may_publish, "events were read that there is no room for");
-            // A little above the limit is a repeat's mark, or a buffer that grew with it.
-            let (bytes, limit) = (self.clusters[cluster].outbox.memory_bytes(), self.plan.outbox_bytes_max);
-            assert!(
-                bytes <= limit + limit / 4 + 4096,
-                "{bytes} bytes in an outbox of {limit}, and reading went on"
-            );
+        self.pump(index, may_publish, promised.max(1), &mut batch);
+        if self.shards[index].stopped {
+            // No READY will end it.
+            self.publish_gap(index, &mut batch);
         }
-        self.clusters[cluster].outbox.push(index as u32, batch);
+        if batch.records.iter().any(|record| record.seq > 0) {
+            self.check_room(cluster, may_publish);
+        }
+        self.shards[index].note_session(self.plan.shards);
+        let turn = self.turn();
+        let (slots, audit) = (&mut self.shards, &mut self.audit);
+        let report = &mut |progress| note_spooled(slots, audit, progress);
+        self.clusters[cluster].publisher.accept(turn, index as u32, batch, promised, report);
+        if self.clusters[cluster].is_dead() {
+            return;
+        }
         self.timers.set(Key::Shard(index), self.shards[index].shard.poll_timeout());
         self.pause_or_go_on(cluster);
         self.flush(cluster);
@@ -55,11 +69,46 @@ impl World {
         }
     }
 
-    fn pump(&mut self, index: usize, may_publish: bool, batch: &mut Batch) {
+    /// Whether there was room for what was read.
+    fn check_room(&self, cluster: usize, may_publish: bool) {
+        assert!(may_publish, "events were read that there is no room for");
+        let publisher = &self.clusters[cluster].publisher;
+        let held = publisher.waiting().0 - publisher.outbox.unconfirmed();
+        assert_eq!(held, 0, "events were read although the disk takes none");
+        if !publisher.is_spooling() {
+            // A little above the limit is a repeat's mark, or a buffer that grew with it.
+            let (bytes, limit) = (publisher.outbox.memory_bytes(), self.plan.outbox_bytes_max);
+            assert!(
+                bytes <= limit + limit / 4 + 4096,
+                "{bytes} bytes in an outbox of {limit}, and reading went on"
+            );
+        }
+    }
+
+    fn framing(&self, index: usize) -> Framing {
+        let cluster = &self.clusters[self.shards[index].cluster];
+        Framing {
+            exchange: exchange(cluster.number).into(),
+            frame_max: cluster.frame_max,
+            ready_secrets: self.plan.ready_secrets,
+            persistent: self.plan.persistent(),
+            events: Default::default(),
+        }
+    }
+
+    /// As `ShardTask::publish_gap`.
+    fn publish_gap(&mut self, index: usize, batch: &mut Batch) {
+        if let Some(gap) = self.shards[index].gap.take() {
+            let framing = self.framing(index);
+            gap.publish(index as u32, self.turn().wall_ms, &framing, batch).expect("short names");
+        }
+    }
+
+    fn pump(&mut self, index: usize, may_publish: bool, batch_bytes_max: usize, batch: &mut Batch) {
         self.shards[index].more = false;
         let mut payloads = 0;
         while may_publish || !self.shards[index].shard.state().brings_events() {
-            if payloads >= self.plan.payloads_per_run || batch.bytes.len() >= BATCH_BYTES_MAX {
+            if payloads >= self.plan.payloads_per_run || batch.bytes.len() >= batch_bytes_max {
                 self.shards[index].more = true;
                 return;
             }
@@ -82,14 +131,7 @@ impl World {
     }
 
     fn read(&mut self, index: usize, payload: &[u8], batch: &mut Batch) {
-        let cluster = &self.clusters[self.shards[index].cluster];
-        let framing = Framing {
-            exchange: rateway::relay::topology::exchange(cluster.number).into(),
-            frame_max: cluster.frame_max,
-            ready_secrets: self.plan.ready_secrets,
-            persistent: self.plan.seed.is_multiple_of(2),
-            events: Default::default(),
-        };
+        let framing = self.framing(index);
         self.trace(|| {
             let text = String::from_utf8_lossy(&payload[..payload.len().min(60)]);
             format!("shard {index} reads {text}")
@@ -109,12 +151,12 @@ impl World {
                 self.shards[index].session = Some(session);
             }
             let session = self.shards[index].session.expect("an event on a link without a session");
-            if self.audit.delivered(session, seq) {
+            if self.audit.delivered(session, seq, event_name(payload)) {
                 self.shards[index].evidence.resumes_stuck = 0;
             }
         }
+        let wall_ms = self.turn().wall_ms;
         let slot = &mut self.shards[index];
-        let wall_ms = 1_785_700_000_000 + (self.now - self.start).as_millis() as u64;
         let accepted = flow::accept(
             payload,
             &mut slot.shard,
@@ -139,6 +181,9 @@ impl World {
                     slot.session = None;
                 }
                 self.drain(index);
+                if self.shards[index].shard.state() == State::Active {
+                    self.publish_gap(index, batch);
+                }
             }
             Err(error) => {
                 assert!(dispatch.is_none(), "Discord's own event was refused: {error}");
@@ -216,7 +261,19 @@ impl World {
                 // The one that just ended.
                 evidence.resumes_stuck += 1;
                 slot.evidence = Evidence::default();
-                self.audit.lost(shard_id, &lost, evidence, slot.before == State::Resuming);
+                let resuming = slot.before == State::Resuming;
+                if slot.gap.is_none() {
+                    // As `ShardTask::begin_gap`.
+                    let gap = Gap {
+                        session_hash: lost.session_hash,
+                        last_seq: lost.received,
+                        from_ms: 0,
+                        reason: lost.reason.to_string(),
+                    };
+                    self.audit.gap_begins(shard_id, &gap);
+                    slot.gap = Some(gap);
+                }
+                self.audit.lost(shard_id, &lost, evidence, resuming);
             }
             Output::Fatal(fatal) => panic!("shard {index}: {fatal}"),
             Output::Stopped => self.shards[index].stopped = true,
@@ -246,14 +303,27 @@ impl World {
         self.send_up(index, Up::Text(json));
     }
 
+    /// As `permits::own::Own`: a permit is written down before anybody hears of it.
     pub fn granted(&mut self) {
-        while let Some(permit) = self.permits.poll_permit() {
+        loop {
+            let permit = self.permits.poll_permit();
+            let saved_busy = self.snapshot.as_ref().is_some_and(|(snapshot, _)| snapshot.busy);
+            if permit.is_some() || self.permits.is_quiet() == saved_busy {
+                self.snapshot = Some((self.permits.snapshot(), self.now));
+            }
+            let Some(permit) = permit else { break };
             let index = permit.shard_id as usize;
             self.shards[index].inputs.push(Input::Permit { ticket: permit.ticket });
             self.wake(index);
         }
         self.timers.set(Key::Permits, self.permits.poll_timeout());
     }
+}
+
+/// `t` of an event as the stand-in writes it.
+fn event_name(payload: &[u8]) -> &str {
+    let name = payload.strip_prefix(br#"{"t":""#).and_then(|rest| rest.split(|&byte| byte == b'"').next());
+    name.and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default()
 }
 
 /// `s` of an event as the stand-in writes it, and the session id of a READY.

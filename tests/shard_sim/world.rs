@@ -8,16 +8,22 @@ use rateway::base::timers::Timers;
 use rateway::base::{Rng, Secret};
 use rateway::gateway::shard::{self, Input, Shard, State};
 use rateway::queue;
-use rateway::relay::Outbox;
 use rateway::relay::flow::{self, FlowScratch};
+use rateway::relay::gap::Gap;
 use rateway::sim::{self, ConnectionId, Discord};
+use rateway::state::Kept;
 
 use super::audit::{Audit, Evidence, judge};
 use super::clusters::Cluster;
+use super::disk::SimDisk;
 use super::network::Network;
 use super::plan::Plan;
+use super::process::{publisher, shard_options};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// About the largest that the stand-in sends.
+const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
 pub const RESUME_HOST: &str = "wss://resume.test";
 
@@ -30,6 +36,16 @@ pub enum Key {
     Dial(ConnectionId),
     Cluster(usize),
     Writable(usize),
+    /// A disk is to be tried again.
+    Disk(usize),
+    /// A disk works again.
+    Heal(usize),
+    /// Sessions are to be written.
+    Keep,
+    /// A stop has taken too long.
+    Stop,
+    /// The next process begins.
+    Begin,
     Chaos,
     Worker,
     /// A connection that is broken at a time that was fixed before.
@@ -54,6 +70,39 @@ pub struct Slot {
     pub heartbeat_at: Instant,
     pub forwarded: Option<Vec<u8>>,
     pub stopped: bool,
+    /// Events of an earlier session that are lost, until workers are told.
+    pub gap: Option<Gap>,
+    /// The rest is as in `ShardSlot`.
+    pub session_kept: Option<(u64, Kept)>,
+    pub confirmed_up_to: Option<(u64, u64)>,
+    pub unkept: bool,
+    pub inherited: Option<Kept>,
+}
+
+impl Slot {
+    pub fn new(shard: Shard, cluster: usize, now: Instant) -> Slot {
+        Slot {
+            shard,
+            cluster,
+            inputs: Vec::new(),
+            confirmed: None,
+            link: None,
+            connected: false,
+            more: false,
+            session: None,
+            evidence: Evidence::default(),
+            before: State::Disconnected { attempt: 0 },
+            interval: None,
+            heartbeat_at: now,
+            forwarded: None,
+            stopped: false,
+            gap: None,
+            session_kept: None,
+            confirmed_up_to: None,
+            unkept: false,
+            inherited: None,
+        }
+    }
 }
 
 pub struct World {
@@ -61,6 +110,7 @@ pub struct World {
     pub now: Instant,
     pub start: Instant,
     pub rng: Rng,
+    pub options: Arc<shard::Options>,
     pub timers: Timers<Key>,
     pub discord: Discord,
     pub permits: queue::Machine,
@@ -86,6 +136,24 @@ pub struct World {
     pub dials: BTreeMap<ConnectionId, String>,
     /// What was sent that is no business of Discord's.
     pub bad_payloads: BTreeSet<Vec<u8>>,
+    /// Counts processes. Between two of them nothing runs.
+    pub process: u32,
+    pub down: bool,
+    pub stopping: bool,
+    /// The stop waits for as long as it takes.
+    pub patient: bool,
+    /// The process dies after so many steps.
+    pub kill_in: Option<u64>,
+    /// The file of sessions, by shard, and whether it is about to be written.
+    pub file: Vec<Option<Kept>>,
+    pub keeping: bool,
+    /// What was last written of the identify queue, and when.
+    pub snapshot: Option<(queue::Snapshot, Instant)>,
+    pub kills: u64,
+    pub stops: u64,
+    pub put_away: u64,
+    pub overflows: u64,
+    pub disk_refusals: u64,
 }
 
 impl World {
@@ -123,39 +191,21 @@ impl World {
             remaining,
             if begun { plan.reset_after } else { Duration::ZERO },
         );
-        let options = Arc::new(shard::Options::new(
-            Secret::new("the.token"),
-            sim::INTENTS_ALL,
-            plan.shards,
-            "wss://gateway.test",
-        ));
+        let options = shard_options(&plan);
         let count = plan.shards as usize;
         let per_cluster = count.div_ceil(plan.clusters as usize);
         let mut clusters = Vec::new();
         for first in (0..count).step_by(per_cluster) {
             let latency = rng.duration(Duration::from_micros(50), Duration::from_millis(30));
-            let outbox = Outbox::new(plan.outbox_bytes_max);
+            let number = clusters.len() as u32 + 1;
             let shards = first..(first + per_cluster).min(count);
-            clusters.push(Cluster::new(clusters.len() as u32 + 1, shards, outbox, start, latency));
+            let disk = plan.spool.then(|| SimDisk::new(rng.next_u64()));
+            let publisher = publisher(&plan, number, &shards);
+            clusters.push(Cluster::new(number, shards, publisher, disk, start, latency));
         }
-        let shards = (0..plan.shards)
-            .map(|id| Slot {
-                shard: Shard::new(options.clone(), id, rng.next_u64(), start, None),
-                cluster: id as usize / per_cluster,
-                inputs: Vec::new(),
-                confirmed: None,
-                link: None,
-                connected: false,
-                more: false,
-                session: None,
-                evidence: Evidence::default(),
-                before: State::Disconnected { attempt: 0 },
-                interval: None,
-                heartbeat_at: start,
-                forwarded: None,
-                stopped: false,
-            })
-            .collect();
+        let placeholder = |id| Shard::new(options.clone(), id, 0, start, None);
+        let shards =
+            (0..plan.shards).map(|id| Slot::new(placeholder(id), id as usize / per_cluster, start)).collect();
         let mut world = World {
             now: start,
             start,
@@ -165,7 +215,7 @@ impl World {
             network: Network::default(),
             shards,
             clusters,
-            audit: Audit::new(plan.shards),
+            audit: Audit::new(&plan),
             awake: VecDeque::new(),
             scratch: FlowScratch::default(),
             stats: flow::Stats::default(),
@@ -180,12 +230,24 @@ impl World {
             heartbeats_paused: 0,
             dials: BTreeMap::new(),
             bad_payloads: BTreeSet::new(),
+            process: 0,
+            down: false,
+            stopping: false,
+            patient: false,
+            kill_in: None,
+            file: vec![None; plan.shards as usize],
+            keeping: false,
+            snapshot: None,
+            kills: 0,
+            stops: 0,
+            put_away: 0,
+            overflows: 0,
+            disk_refusals: 0,
+            options,
             rng,
             plan,
         };
-        for index in 0..world.clusters.len() {
-            world.arm_cluster(index);
-        }
+        world.begin_process();
         world.discord_acted();
         world
     }
@@ -215,9 +277,13 @@ impl World {
         self.steps += 1;
         self.now = self.now.max(at);
         while let Some(key) = self.timers.pop_due(self.now) {
+            self.dies_here();
             self.due(key);
+            self.bury();
         }
         self.settle();
+        self.stop_turn(false);
+        self.keep_soon();
         self.check();
         true
     }
@@ -228,7 +294,9 @@ impl World {
             // Any of them may be first: threads steal.
             let pick = self.rng.below(self.awake.len() as u64) as usize;
             if let Some(index) = self.awake.swap_remove_back(pick) {
+                self.dies_here();
                 self.run(index);
+                self.bury();
             }
         }
     }
@@ -238,6 +306,16 @@ impl World {
             Key::Discord => {
                 self.discord.handle_deadline(self.now);
                 self.discord_acted();
+            }
+            Key::Permits | Key::Keep | Key::Stop | Key::Disk(_) if self.down => {}
+            Key::Disk(index) => self.flush(index),
+            Key::Keep => self.keep(),
+            Key::Stop => self.stop_turn(true),
+            Key::Begin => self.begin_process(),
+            Key::Heal(index) => {
+                if let Some(disk) = &self.clusters[index].disk {
+                    disk.heal();
+                }
             }
             Key::Permits => {
                 self.permits.handle_deadline(self.now);
@@ -270,6 +348,14 @@ impl World {
     }
 
     fn check(&mut self) {
+        for cluster in &self.clusters {
+            // A share or a message beyond it for whoever was reading when it filled up, in a buffer that has grown.
+            let (bytes, limit) = (cluster.publisher.outbox.memory_bytes(), self.plan.outbox_bytes_max);
+            let (promised, share) = cluster.publisher.outbox.promised();
+            let most = limit + limit / 4 + 2 * (share + MESSAGE_BYTES_MAX);
+            assert!(bytes <= most, "{bytes} bytes in an outbox of {limit}");
+            assert!(promised <= limit / 4 + share, "{promised} bytes are promised in an outbox of {limit}");
+        }
         for (index, slot) in self.shards.iter().enumerate() {
             assert!(slot.shard.commands_waiting() <= 256);
             // Heartbeats go on whatever else is going on, reading or not. A flood of requests may delay them.
@@ -290,9 +376,27 @@ impl World {
         self.unseated.insert(id);
     }
 
+    /// What there is to do yet, in words.
+    pub fn unrest(&self) -> String {
+        let shards = self.shards.iter().map(|slot| (slot.shard.state(), slot.stopped));
+        let clusters = self.clusters.iter().map(|cluster| {
+            let publisher = &cluster.publisher;
+            (cluster.state, publisher.waiting(), publisher.outbox.memory_bytes(), &cluster.deferred)
+        });
+        format!(
+            "down {}, stopping {}, {:?}, {:?}",
+            self.down,
+            self.stopping,
+            shards.collect::<Vec<_>>(),
+            clusters.collect::<Vec<_>>()
+        )
+    }
+
     /// Whether every shard runs on a sound connection and all that Discord has made is confirmed.
     pub fn is_settled(&self) -> bool {
-        self.clusters.iter().all(Cluster::is_quiet)
+        !self.down
+            && !self.stopping
+            && self.clusters.iter().all(Cluster::is_quiet)
             && self.shards.iter().enumerate().all(|(index, slot)| {
                 let shard_id = index as u32;
                 slot.shard.state() == State::Active

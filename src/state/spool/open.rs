@@ -74,12 +74,12 @@ impl<F: Files> Spool<F> {
             scan.segment(name, *len, place == last)?;
         }
         scan.bound_unread();
-        let Scan { segments, written, end, first, .. } = scan;
+        let first = scan.first_at_least();
+        let Scan { segments, written, end, .. } = scan;
         // Whatever the name belongs to, ours come after it.
         let segment_next =
             names.last().and_then(|(name, _)| segment_id(name)).map_or(0, |id| id.saturating_add(1));
 
-        let first = first.unwrap_or(end);
         let confirmed = cursor.map_or(first, |cursor| cursor.confirmed);
         // A cursor that is ahead of the segments (their end went with the power) keeps its numbers: else a new record
         // would be one that was handed out.
@@ -246,6 +246,15 @@ impl<F: Files> Scan<'_, F> {
             }
             bound = scanned.first.or(bound);
         }
+    }
+
+    /// The number of the first record, or one before it where that could not be read: without a cursor everything below
+    /// counts as done with.
+    fn first_at_least(&self) -> u64 {
+        let scanned = self.segments.iter().zip(&self.scanned);
+        let unknown = scanned.take_while(|(_, scanned)| scanned.first.is_none());
+        let most: u64 = unknown.filter(|(_, scanned)| scanned.unread).map(|(segment, _)| segment.len).sum();
+        self.first.unwrap_or(self.end).saturating_sub(most)
     }
 
     /// Where the last block of a segment ends that is whole in every octet.

@@ -5,9 +5,9 @@
 use std::collections::VecDeque;
 
 use super::sim::Sim;
-use super::{Event, append, events};
+use super::{Event, append, drain, events, options};
 use crate::base::Rng;
-use crate::state::spool::{Block, Error, Next, Options, Spool};
+use crate::state::spool::{Block, Error, Next, Note, Options, Spool};
 
 const SEEDS: u64 = 3000;
 
@@ -379,4 +379,30 @@ impl Run {
         totals[0] += self.seq.iter().sum::<u64>();
         totals[3] += self.shed;
     }
+}
+
+#[test]
+fn what_cannot_be_read_at_a_start_is_not_taken_for_done() {
+    let mut hidden = 0;
+    for seed in 0..5000 {
+        let sim = Sim::new(seed);
+        let all: Vec<Event> = (1..30).map(|seq| Event::new(1, 7, seq, &"x".repeat(200))).collect();
+        let (mut spool, _) = Spool::open_in(sim.clone(), options()).expect("a spool");
+        for event in &all {
+            append(&mut spool, std::slice::from_ref(event), false).expect("room");
+        }
+        drop(spool);
+        // The cursor and the first segment may both be out of reach.
+        sim.faults.borrow_mut().eio_in = 4;
+        let opened = Spool::open_in(sim.clone(), options());
+        sim.faults.borrow_mut().eio_in = 0;
+        let Ok((spool, recovered)) = opened else { continue };
+        hidden += u64::from(recovered.notes.contains(&Note::NoCursor));
+        drop(spool);
+        let (mut spool, _) = Spool::open_in(sim.clone(), options()).expect("a spool");
+        let (out, losses) = drain(&mut spool);
+        assert_eq!(out.into_iter().map(|(event, _)| event).collect::<Vec<_>>(), all, "seed {seed}");
+        assert_eq!(losses, [], "seed {seed}");
+    }
+    assert!(hidden > 5, "{hidden} starts without a cursor");
 }
