@@ -282,7 +282,7 @@ fn after_kills_the_cache_is_one_that_saw_everything() {
     let oracle = scene.oracle_of_arrived(&KINDS);
     let asks = every_kind_of_ask(&oracle, scene.clusters(), 13);
     ask_all(&mut scene.stage, &oracle, &asks, "kills");
-    scene.stage.assert_well_behaved();
+    scene.stage.assert_well_behaved_but_for(lost as u64);
     println!("{rounds} kills, {lost} of {SHARDS} sessions lost, {} questions", asks.len());
     let _ = std::fs::remove_dir_all(&state);
 }

@@ -238,9 +238,18 @@ impl Stage {
 
     /// Fails when rateway has done what Discord forbids.
     pub fn assert_well_behaved(&self) {
+        self.assert_well_behaved_but_for(0);
+    }
+
+    /// The same where so many sessions had to be left alone: their part of the cache was torn.
+    pub fn assert_well_behaved_but_for(&self, left: u64) {
         let ledger = self.sim.ledger();
         assert!(ledger.violations.is_empty(), "{:?}", ledger.violations);
-        assert_eq!(ledger.identifies_on_live_session, 0, "a session was thrown away");
+        assert!(
+            ledger.identifies_on_live_session <= left,
+            "{} sessions were thrown away",
+            ledger.identifies_on_live_session
+        );
         assert!(ledger.payloads_in_60_s_max <= 120, "{} payloads in 60 s", ledger.payloads_in_60_s_max);
     }
 
