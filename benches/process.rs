@@ -5,6 +5,11 @@
 //!     cargo bench --bench process -- [--seconds 5] [--rounds 3] [--shards 8] [--rate EVENTS_PER_SECOND]
 //!                                    [--compression zlib] [--threads 1] [--cache false] [--state false]
 //!
+//!     cargo bench --bench process -- --outage 10 [--shards 8] [--cache true]
+//!
+//! With `--outage` a broker stops reading for so many seconds while the stand-in sends at full speed, then the stand-in ends
+//! and what is on disk drains: how fast, next to the rate before.
+//!
 //! Rounds of both are interleaved. With `--state true` a third one is rateway that keeps its state in a folder. Without arguments (under `cargo test`, say) nothing runs.
 
 #[path = "support/sink.rs"]
@@ -29,6 +34,7 @@ struct Arguments {
     threads: usize,
     cache: bool,
     state: bool,
+    outage: Option<u64>,
 }
 
 fn main() {
@@ -45,6 +51,7 @@ fn main() {
         threads: 1,
         cache: false,
         state: false,
+        outage: None,
     };
     if std::env::args().any(|argument| argument == "--test") {
         println!("process: measured by `cargo bench --bench process` only");
@@ -62,10 +69,14 @@ fn main() {
             "--compression" => options.compression = value,
             "--cache" => options.cache = value == "true",
             "--state" => options.state = value == "true",
+            "--outage" => options.outage = Some(number()),
             _ => panic!("unknown argument {name}"),
         }
     }
-    measure(&options);
+    match options.outage {
+        Some(seconds) => measure_outage(&options, seconds),
+        None => measure(&options),
+    }
 }
 
 /// A child that is killed when it goes out of scope.
@@ -180,6 +191,56 @@ fn measure(options: &Arguments) {
 }
 
 fn run_rateway(options: &Arguments, sim: &str, state: &str) -> Sample {
+    let (process, counts) = start_rateway(options, sim, state);
+    let (events, cpu_s) = (counts.publishes.load(Ordering::Relaxed), process.cpu_s());
+    std::thread::sleep(Duration::from_secs(options.seconds));
+    let (events, cpu_s) = (counts.publishes.load(Ordering::Relaxed) - events, process.cpu_s() - cpu_s);
+    Sample { events, cpu_s, resident_kib: process.resident_kib() }
+}
+
+/// The full rate, then the rate at which the disk is read back.
+fn measure_outage(options: &Arguments, seconds: u64) {
+    let folder = std::env::temp_dir().join(format!("rateway-bench-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    let (sim, address) = start_sim(options);
+    let (process, counts) = start_rateway(options, &address, &folder.display().to_string());
+    let published = || counts.publishes.load(Ordering::Relaxed);
+    let rate = |what: &str, seconds: f64| {
+        let (events, cpu_s) = (published(), process.cpu_s());
+        std::thread::sleep(Duration::from_secs_f64(seconds));
+        let (events, cpu_s) = ((published() - events) as f64, process.cpu_s() - cpu_s);
+        println!(
+            "{what:<22} {:9.0} events/s  {:6.3} us CPU/event  {:6} KiB resident",
+            events / seconds,
+            cpu_s * 1e6 / events,
+            process.resident_kib()
+        );
+    };
+    rate("full rate", options.seconds as f64);
+    counts.stalled.store(true, Ordering::Relaxed);
+    std::thread::sleep(Duration::from_secs(seconds));
+    drop(sim);
+    std::thread::sleep(Duration::from_millis(200));
+    let on_disk = disk_bytes(&folder);
+    println!("on disk after {seconds} s    {:9} MiB", on_disk >> 20);
+    counts.stalled.store(false, Ordering::Relaxed);
+    // The first tenths are what was in memory and in sockets.
+    std::thread::sleep(Duration::from_millis(100));
+    rate("draining", 1.0);
+    let before = published();
+    wait_for(|| disk_bytes(&folder) < 1 << 20);
+    println!("{} more events until the disk was free", published() - before);
+    let _ = std::fs::remove_dir_all(&folder);
+}
+
+fn disk_bytes(folder: &std::path::Path) -> u64 {
+    let spools = std::fs::read_dir(folder).expect("the state").flatten();
+    let spools = spools.filter(|entry| entry.file_name().to_string_lossy().starts_with("spool-"));
+    let files = spools.flat_map(|spool| std::fs::read_dir(spool.path()).expect("a spool").flatten());
+    files.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum()
+}
+
+fn start_rateway(options: &Arguments, sim: &str, state: &str) -> (Process, std::sync::Arc<sink::Counts>) {
     let (sink, counts) = sink::start().expect("a free port");
     let mut command = Command::new(env!("CARGO_BIN_EXE_rateway"));
     command.env_clear();
@@ -198,10 +259,7 @@ fn run_rateway(options: &Arguments, sim: &str, state: &str) -> Sample {
     let process = Process(command.stdout(Stdio::null()).spawn().expect("rateway starts"));
     wait_for(|| counts.publishes.load(Ordering::Relaxed) > 100 * options.shards as u64);
     std::thread::sleep(Duration::from_millis(500));
-    let (events, cpu_s) = (counts.publishes.load(Ordering::Relaxed), process.cpu_s());
-    std::thread::sleep(Duration::from_secs(options.seconds));
-    let (events, cpu_s) = (counts.publishes.load(Ordering::Relaxed) - events, process.cpu_s() - cpu_s);
-    Sample { events, cpu_s, resident_kib: process.resident_kib() }
+    (process, counts)
 }
 
 fn run_floor(options: &Arguments, sim: &str) -> Sample {
