@@ -104,7 +104,6 @@ struct Met {
     shed: AtomicU64,
     gaps: AtomicU64,
     untold: AtomicU64,
-    unmarked: AtomicU64,
     steps: AtomicU64,
 }
 
@@ -194,7 +193,6 @@ fn run(plan: Plan, met: &Met, tracing: bool) {
     add(&met.shed, world.audit.shed);
     add(&met.gaps, world.audit.gaps);
     add(&met.untold, world.audit.untold);
-    add(&met.unmarked, world.audit.unmarked);
     add(&met.steps, world.steps);
 }
 

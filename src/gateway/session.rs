@@ -28,8 +28,20 @@ pub struct Session {
     confirmed: Option<u64>,
     // What `received` was before the last event, if that one skipped numbers.
     jumped_from: Option<u64>,
-    // Taken over from another process, and not resumed yet.
-    inherited: bool,
+    inherited: Inherited,
+}
+
+/// Whether events that arrive may have been published by an earlier process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Inherited {
+    /// No: none has had the session, or the replay is over for sure.
+    No,
+    /// Yes: Discord has not answered the RESUME to its end.
+    Replaying,
+    /// RESUMED came. It may be an earlier process' own, in the middle of the replay.
+    Resumed,
+    /// A heartbeat was sent since. Its answer comes behind whatever was still on the way.
+    Probed,
 }
 
 impl Session {
@@ -45,7 +57,7 @@ impl Session {
             received: seq,
             confirmed: None,
             jumped_from: None,
-            inherited: false,
+            inherited: Inherited::No,
         }
     }
 
@@ -57,17 +69,38 @@ impl Session {
     /// As [`Session::restore`], where nobody knows what that process has published beyond `seq`: what Discord replays
     /// may have been published before.
     pub fn inherit(id: Secret, resume_url: Option<String>, shard_count: u32, seq: u64) -> Session {
-        Session { inherited: true, ..Session::restore(id, resume_url, shard_count, seq) }
+        Session { inherited: Inherited::Replaying, ..Session::restore(id, resume_url, shard_count, seq) }
     }
 
     /// Whether an event that arrives now may have been published by an earlier process.
     pub fn is_inherited(&self) -> bool {
-        self.inherited
+        self.inherited != Inherited::No
     }
 
-    /// The replay is over: what comes now is new.
+    /// A RESUME goes out.
+    pub(super) fn resuming(&mut self) {
+        self.inherit_on(Inherited::Replaying, &[Inherited::Resumed, Inherited::Probed]);
+    }
+
+    /// RESUMED came.
     pub(super) fn resumed(&mut self) {
-        self.inherited = false;
+        self.inherit_on(Inherited::Resumed, &[Inherited::Replaying]);
+    }
+
+    /// A heartbeat goes out.
+    pub(super) fn heartbeat_sent(&mut self) {
+        self.inherit_on(Inherited::Probed, &[Inherited::Resumed]);
+    }
+
+    /// A heartbeat was answered: what comes now is new.
+    pub(super) fn heartbeat_answered(&mut self) {
+        self.inherit_on(Inherited::No, &[Inherited::Probed]);
+    }
+
+    fn inherit_on(&mut self, next: Inherited, from: &[Inherited]) {
+        if from.contains(&self.inherited) {
+            self.inherited = next;
+        }
     }
 
     /// Its id: with the token enough to take it over.

@@ -29,9 +29,6 @@ struct Event {
     /// The process in which the gateway has read that it is confirmed.
     heard: u32,
     last_life: u64,
-    /// It was replayed to a later process behind a RESUMED that was replayed too. To the shard that one ends the replay,
-    /// so that it does not mark what follows.
-    unmarked: bool,
 }
 
 /// A session as far as the simulation has seen it.
@@ -44,8 +41,6 @@ struct Session {
     promised: u64,
     /// On disk, as the gateway says.
     safe: u64,
-    /// Discord sent a RESUMED again to this process that an earlier one had read.
-    resumed_again: bool,
     events: Vec<Event>,
     lost: Option<LossReason>,
 }
@@ -107,7 +102,6 @@ pub struct Audit {
     pub gaps: u64,
     /// Gaps that nobody was told of, see [`Audit::begins`].
     pub untold: u64,
-    pub unmarked: u64,
     pub inherited: u64,
 }
 
@@ -135,7 +129,6 @@ impl Audit {
             refused: 0,
             gaps: 0,
             untold: 0,
-            unmarked: 0,
             inherited: 0,
         }
     }
@@ -204,7 +197,7 @@ impl Audit {
         assert!(seq < books.events.len() as u64, "resumes from {seq}, which was never delivered");
         books.delivered = seq;
         books.safe = books.safe.max(seq);
-        (books.lost, books.resumed_again) = (None, false);
+        books.lost = None;
         books.events[..=seq as usize].iter_mut().for_each(|event| event.held = true);
     }
 
@@ -263,7 +256,6 @@ impl Audit {
             delivered: 0,
             promised: 0,
             safe: 0,
-            resumed_again: false,
             events: vec![Event { held: true, promised: true, ..Event::default() }],
             lost: None,
         });
@@ -282,8 +274,6 @@ impl Audit {
             // Again, as the process that had read it is no more.
             Some(event) => {
                 event.held = true;
-                books.resumed_again |= &*event.name == "RESUMED";
-                event.unmarked |= books.resumed_again;
             }
             None => {
                 books.events.push(Event { name: name.into(), held: true, ..Event::default() });
@@ -354,7 +344,6 @@ impl Audit {
         assert_eq!(books.shard, shard);
         assert!(seq > 0 && seq < books.events.len() as u64, "an event that was never delivered");
         let event = &mut books.events[seq as usize];
-        let marks_hold = marks_hold && !event.unmarked;
         assert_eq!(*event.name, *message.routing_key);
         let twice = event.last_life >= life && !self.may_be_hidden;
         assert!(!twice, "{} twice on one channel", message.message_id);
@@ -370,7 +359,6 @@ impl Audit {
                 assert!(!again, "{} was confirmed and came again", message.message_id);
                 assert_eq!(before, message.body_hash, "{} has changed", message.message_id);
                 self.repeats += 1;
-                self.unmarked += u64::from(!message.repeat);
             }
             None => {
                 event.arrived = Some(message.body_hash);

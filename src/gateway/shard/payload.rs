@@ -51,6 +51,9 @@ impl Shard {
                 if let Some(sent) = self.link.unanswered_since.take() {
                     self.latency = Some(now.saturating_duration_since(sent));
                 }
+                if let Some(session) = &mut self.session {
+                    session.heartbeat_answered();
+                }
                 Ok(Route::Control)
             }
             // Opcodes that only this side sends, and those that this build does not know.

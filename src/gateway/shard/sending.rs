@@ -75,6 +75,9 @@ impl Shard {
             && self.take_room(now, Class::Protocol)
         {
             self.link.resume_due = false;
+            if let Some(session) = &mut self.session {
+                session.resuming();
+            }
             self.stats.resumes += 1;
             self.outputs.push_back(Output::Send(Command::Resume { seq }));
             self.set(Timer::Ready, Some(now + self.options.timeouts.resumed));
@@ -105,7 +108,10 @@ impl Shard {
         self.link.heartbeat_due = HeartbeatDue::No;
         self.link.unanswered_since.get_or_insert(now);
         self.stats.heartbeats += 1;
-        let seq = self.session.as_ref().map(|session| session.received());
+        let seq = self.session.as_mut().map(|session| {
+            session.heartbeat_sent();
+            session.received()
+        });
         self.outputs.push_back(Output::Send(Command::Heartbeat { seq }));
     }
 

@@ -119,6 +119,23 @@ fn a_session_of_an_earlier_process_is_resumed() {
     assert!(!rig.event(100).seen);
 }
 
+/// Found by kill -9 in a loop: Discord's replay may hold the RESUMED of an earlier process, and what follows it was
+/// published by that process too.
+#[test]
+fn what_an_earlier_process_may_have_published_is_marked_until_a_heartbeat_is_answered() {
+    let session = Session::inherit(Secret::new("abc"), Some(RESUME.to_owned()), 4, 99);
+    let mut rig = Rig::with(options(), 1, Some(session));
+    assert_eq!(rig.resuming(), 99);
+    assert!(rig.event(100).repeat);
+    rig.resumed(101);
+    assert!(rig.event(102).repeat, "the RESUMED was perhaps one that was replayed");
+    // An answer to a heartbeat that was sent before says nothing.
+    rig.payload(r#"{"op":11}"#);
+    assert!(rig.event(103).repeat);
+    rig.live(secs(60));
+    assert!(!rig.event(104).repeat);
+}
+
 #[test]
 fn a_session_of_another_shard_count_is_not_resumed() {
     let session = Session::restore(Secret::new("abc"), Some(RESUME.to_owned()), 3, 99);
