@@ -14,6 +14,7 @@
 //!     relay                     a shard's task and a cluster's outbox: where the siblings meet
 //!       runtime                 sockets and threads: which machine lives where
 //! service                       the identify queue for other programs, over HTTP
+//! tools                         tap, cache, send: a worker's side, for people at a shell
 //! sim                           a Discord stand-in, as a machine and as a server
 //! config, http, logging         what the operator sets and reads; config knows whose values it parses
 //! ```
@@ -55,3 +56,5 @@ pub mod sim;
 pub mod state;
 #[cfg(feature = "program")]
 pub mod stream;
+#[cfg(feature = "program")]
+pub mod tools;

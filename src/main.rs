@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use lexopt::prelude::*;
 use rateway::config::{Config, InEffect, QueueConfig, settings};
+use rateway::tools::{self, Tool};
 use rateway::{logging, runtime, service, sim};
 
 /// What the arguments ask for.
@@ -20,6 +21,7 @@ enum Command {
     Queue { file: Option<PathBuf>, check: bool },
     QueueHelp,
     Sim(Vec<OsString>),
+    Tool(Tool, Vec<OsString>),
     Help,
     Version,
 }
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         Ok(Command::Queue { file, check }) => queue(file, check),
         Ok(Command::QueueHelp) => print(&queue_help()),
         Ok(Command::Sim(arguments)) => sim::run(arguments.into_iter()),
+        Ok(Command::Tool(tool, arguments)) => tools::run(tool, arguments),
         Ok(Command::Help) => print(&help()),
         Ok(Command::Version) => print(concat!("rateway ", env!("CARGO_PKG_VERSION"), "\n")),
         Err(error) => wrong(&format!("{error}\n`rateway --help` shows how it is called")),
@@ -49,6 +52,12 @@ fn parse(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
             Value(value) if first && value == "sim" => return Ok(Command::Sim(parser.raw_args()?.collect())),
             Value(value) if first && value == "queue" => return parse_queue(parser),
             Value(value) if first && value == "check" => check = true,
+            Value(value) if first && Tool::named(&value).is_some() => {
+                let arguments = parser.raw_args()?.collect();
+                return Tool::named(&value)
+                    .map(|tool| Command::Tool(tool, arguments))
+                    .ok_or("unknown tool".into());
+            }
             Value(value) if file.is_none() => file = Some(value.into()),
             argument => return Err(argument.unexpected()),
         }
@@ -174,6 +183,9 @@ Usage:
   rateway -c FILE          the same
   rateway check [FILE]     only read the configuration: say what is wrong, or what is in effect
   rateway queue [FILE]     the identify queue for shards in other programs (rateway queue --help)
+  rateway tap [OPTIONS]    show events as they pass through the broker (rateway tap --help)
+  rateway cache TYPE ID... ask the cache (rateway cache --help)
+  rateway send PAYLOAD     send a gateway command by one of the shards (rateway send --help)
   rateway sim [OPTIONS]    a Discord stand-in for development and load (rateway sim --help)
 
 Options:
@@ -250,6 +262,11 @@ mod tests {
             parsed(&["sim", "--shards", "4", "-h"]),
             Ok(Command::Sim(["--shards", "4", "-h"].map(OsString::from).to_vec()))
         );
+        assert_eq!(
+            parsed(&["tap", "--count", "3"]),
+            Ok(Command::Tool(Tool::Tap, ["--count", "3"].map(OsString::from).to_vec()))
+        );
+        assert_eq!(parsed(&["-c", "tap"]), gateway(Some("tap"), false));
         assert_eq!(parsed(&["queue"]), Ok(Command::Queue { file: None, check: false }));
         let file = Some("x.toml".into());
         assert_eq!(parsed(&["queue", "-c", "x.toml", "--check"]), Ok(Command::Queue { file, check: true }));

@@ -44,9 +44,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "config",
         ],
     ),
+    // Short-lived programs with a blocking socket; of the reactor they use the clock.
+    ("tools", &["base", "stream", "amqp", "cache", "reactor", "relay", "config"]),
     // lib.rs only declares; main.rs calls the top.
     ("lib", &[]),
-    ("main", &["base", "config", "logging", "reactor", "runtime", "service", "sim"]),
+    ("main", &["base", "config", "logging", "reactor", "runtime", "service", "sim", "tools"]),
 ];
 
 /// What `sim` may name of `gateway`.

@@ -12,6 +12,7 @@ pub mod plan;
 mod queue;
 pub mod settings;
 mod sources;
+mod tools;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -29,6 +30,7 @@ pub use crate::stream::Compression;
 pub use plan::{Cluster, Plan, PlanError, plan};
 pub use queue::QueueConfig;
 use sources::Sources;
+pub use tools::ToolsConfig;
 
 /// Certificates read from a file that the operator named.
 #[derive(Clone, Debug, PartialEq, Eq)]
