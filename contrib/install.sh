@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing on Debian or Ubuntu, and nothing when nothing is.
-#   contrib/install.sh NEED...     where NEED is build, broker, worker, certs or clients
+#   contrib/install.sh NEED...     where NEED is build, broker, worker, certs, clients or workers
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,6 +22,11 @@ for need in "$@"; do
         command -v wrk >/dev/null || packages+=(wrk)
         /usr/bin/python3 -c 'import requests' 2>/dev/null || packages+=(python3-requests)
         ;;
+    workers)
+        command -v node >/dev/null || packages+=(nodejs)
+        command -v npm >/dev/null || packages+=(npm)
+        /usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
+        ;;
     *) say "unknown need: $need"; exit 2 ;;
     esac
 done
@@ -41,7 +46,36 @@ case " $* " in *" build "*)
     ;;
 esac
 
-[ ${#packages[@]} -gt 0 ] || exit 0
+# The client libraries of examples/, in the versions that the examples name, below target/examples.
+workers() {
+    local folder=$PWD/target/examples wanted
+    mkdir -p "$folder/node"
+    wanted=$(sed -n 's/.*pip install \(aio-pika==[0-9.]*\).*/\1/p' examples/worker_aio.py)
+    if [ "$(cat "$folder/python/installed" 2>/dev/null)" != "$wanted" ]; then
+        say "installing $wanted below target/examples"
+        /usr/bin/python3 -m venv --clear "$folder/python"
+        "$folder/python/bin/pip" install --quiet --disable-pip-version-check "$wanted"
+        echo "$wanted" >"$folder/python/installed"
+    fi
+    if ! cmp -s examples/node/package-lock.json "$folder/node/package-lock.json" || [ ! -d "$folder/node/node_modules" ]; then
+        say "installing amqplib below target/examples"
+        rm -f "$folder/node/package-lock.json"
+        cp examples/node/package.json "$folder/node/"
+        # The lock goes last: it stands for a whole installation.
+        (cp examples/node/package-lock.json "$folder/node/npm-shrinkwrap.json" && cd "$folder/node" &&
+            npm ci --silent --no-audit --no-fund)
+        cp examples/node/package-lock.json "$folder/node/"
+    fi
+    CARGO_TARGET_DIR=$folder/lapin cargo build --quiet --locked --manifest-path examples/lapin/Cargo.toml
+}
+finish() {
+    case " $* " in *" workers "*) workers ;; esac
+}
+
+if [ ${#packages[@]} -eq 0 ]; then
+    finish "$@"
+    exit 0
+fi
 
 command -v apt-get >/dev/null || {
     say "missing: ${packages[*]}. These are Debian's names; without apt-get they have to be installed by hand"
@@ -70,3 +104,4 @@ if ! "${apt[@]}" install "${packages[@]}" >"$log" 2>&1; then
         exit 1
     }
 fi
+finish "$@"

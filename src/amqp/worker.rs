@@ -510,5 +510,5 @@ fn integer(header: Header) -> Option<i64> {
 }
 
 #[cfg(test)]
-#[path = "worker_tests.rs"]
+#[path = "tests/worker.rs"]
 mod tests;
