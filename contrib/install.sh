@@ -46,25 +46,22 @@ case " $* " in *" build "*)
     ;;
 esac
 
-# The client libraries of examples/, in the versions that the examples name, below target/examples.
+# The client libraries of examples/, in the versions that stand there, below target/examples. A copy of the list of versions
+# goes last: it stands for a whole installation.
 workers() {
-    local folder=$PWD/target/examples wanted
-    mkdir -p "$folder/node"
-    wanted=$(sed -n 's/.*pip install \(aio-pika==[0-9.]*\).*/\1/p' examples/worker_aio.py)
-    if [ "$(cat "$folder/python/installed" 2>/dev/null)" != "$wanted" ]; then
-        say "installing $wanted below target/examples"
+    local folder=$PWD/target/examples
+    if ! cmp -s examples/requirements.txt "$folder/python/installed"; then
+        say "installing aio-pika below target/examples"
         /usr/bin/python3 -m venv --clear "$folder/python"
-        "$folder/python/bin/pip" install --quiet --disable-pip-version-check "$wanted"
-        echo "$wanted" >"$folder/python/installed"
+        "$folder/python/bin/pip" install --quiet --disable-pip-version-check -r examples/requirements.txt
+        cp examples/requirements.txt "$folder/python/installed"
     fi
-    if ! cmp -s examples/node/package-lock.json "$folder/node/package-lock.json" || [ ! -d "$folder/node/node_modules" ]; then
+    if ! cmp -s examples/node/package-lock.json "$folder/node/installed"; then
         say "installing amqplib below target/examples"
-        rm -f "$folder/node/package-lock.json"
-        cp examples/node/package.json "$folder/node/"
-        # The lock goes last: it stands for a whole installation.
-        (cp examples/node/package-lock.json "$folder/node/npm-shrinkwrap.json" && cd "$folder/node" &&
-            npm ci --silent --no-audit --no-fund)
-        cp examples/node/package-lock.json "$folder/node/"
+        mkdir -p "$folder/node"
+        cp examples/node/package.json examples/node/package-lock.json "$folder/node/"
+        npm ci --prefix "$folder/node" --silent --no-audit --no-fund
+        cp examples/node/package-lock.json "$folder/node/installed"
     fi
     CARGO_TARGET_DIR=$folder/lapin cargo build --quiet --locked --manifest-path examples/lapin/Cargo.toml
 }

@@ -3,7 +3,7 @@
 
     AMQP_URI=amqp://127.0.0.1:5672 python3 examples/worker_aio.py [CLUSTER]
 
-Needs aio-pika (pip install aio-pika==10.2.1). docs/guide.md says why it does what it does.
+Needs aio-pika (pip install -r examples/requirements.txt). docs/guide.md says why it does what it does.
 """
 import asyncio
 import collections

@@ -200,7 +200,6 @@ pub(super) struct Properties<'a> {
     pub(super) guild_id: Option<Header>,
     pub(super) seq: Option<Header>,
     pub(super) repeat: Option<Header>,
-    pub(super) found: Option<Header>,
 }
 
 /// Reads the property flags and properties of class basic, in the order of their bits. `None` when they are
@@ -271,7 +270,6 @@ fn headers(table: &[u8], properties: &mut Properties<'_>) -> Option<()> {
             b"guild_id" => properties.guild_id = Some(value),
             b"seq" => properties.seq = Some(value),
             b"repeat" => properties.repeat = Some(value),
-            b"found" => properties.found = Some(value),
             _ => {}
         }
     }

@@ -93,8 +93,6 @@ pub struct Message {
     pub seq: Option<i64>,
     /// Whether it may have come before.
     pub repeat: bool,
-    /// Whether the header `found` is there: it marks an answer of the cache.
-    pub has_found: bool,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -447,7 +445,7 @@ impl Worker {
             return Err(Error::Syntax { what: "a message of more than a GiB" });
         }
         // Anybody may publish to the exchange: what cannot be read has no properties.
-        let Properties { correlation_id, message_id, timestamp_s, shard_id, seq, repeat, found, .. } =
+        let Properties { correlation_id, message_id, timestamp_s, shard_id, seq, repeat, .. } =
             properties(reader).unwrap_or_default();
         let message = Message {
             delivery_tag,
@@ -459,7 +457,6 @@ impl Worker {
             shard_id: shard_id.and_then(integer),
             seq: seq.and_then(integer),
             repeat: repeat.is_some(),
-            has_found: found.is_some(),
             // Not above BODY_BYTES_MAX, which fits a usize.
             body: Vec::with_capacity((remaining as usize).min(BODY_RESERVE_BYTES_MAX)),
         };

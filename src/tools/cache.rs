@@ -41,9 +41,8 @@ pub(super) fn run(asked: &Cache, config: &ToolsConfig) -> Result<(), Failure> {
 }
 
 fn show(asked: &Cache, answer: &Message) -> Result<(), Failure> {
-    if !answer.has_found {
-        let text = String::from_utf8_lossy(&answer.body);
-        return Err(Failure::Failed(error_text(&text).unwrap_or_else(|| output::harmless(&text))));
+    if let Some(error) = error_text(&answer.body) {
+        return Err(Failure::Failed(error));
     }
     if answer.body.is_empty() {
         let ids: Vec<String> = asked.ids.iter().map(u64::to_string).collect();
@@ -58,9 +57,17 @@ fn show(asked: &Cache, answer: &Message) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The words of `{"ok":false,"error":".."}`.
-pub(super) fn error_text(body: &str) -> Option<String> {
-    let answer: serde_json::Value = serde_json::from_str(body).ok()?;
+/// The words of `{"ok":false,"error":".."}`, which no object of Discord's looks like.
+pub(super) fn error_text(answer: &[u8]) -> Option<String> {
+    // Objects may have megabytes: they are not parsed to see that they are none.
+    const ERROR_BYTES_MAX: usize = 64 * 1024;
+    if answer.len() > ERROR_BYTES_MAX {
+        return None;
+    }
+    let answer: serde_json::Value = serde_json::from_slice(answer).ok()?;
+    if answer.get("ok")? != false {
+        return None;
+    }
     Some(output::harmless(answer.get("error")?.as_str()?))
 }
 
@@ -88,4 +95,19 @@ pub(super) fn own_queue(session: &mut Session) -> Result<String, Failure> {
 /// Why there may be no answer.
 pub(super) fn blocked(session: &Session) -> String {
     session.blocked().map_or(String::new(), |reason| format!("; the broker is blocked: {reason}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::error_text;
+
+    #[test]
+    fn errors_are_told_from_objects() {
+        assert_eq!(error_text(br#"{"error":"no\u001b","ok":false}"#).as_deref(), Some("no "));
+        for body in
+            [&b""[..], b"[]", b"{\"ok\":true}", b"{\"id\":\"1\",\"error\":\"x\"}", b"\xff", b"{\"ok\":false}"]
+        {
+            assert_eq!(error_text(body), None, "{body:?}");
+        }
+    }
 }

@@ -196,7 +196,6 @@ mod tests {
             shard_id: Some(9),
             seq: Some(12),
             repeat: false,
-            has_found: false,
             body: body.as_bytes().to_vec(),
         }
     }

@@ -119,7 +119,7 @@ fn send(
 }
 
 fn is_other(answer: &Message) -> bool {
-    error_text(&String::from_utf8_lossy(&answer.body)).is_some_and(|error| error.contains(NOT_MINE))
+    error_text(&answer.body).is_some_and(|error| error.contains(NOT_MINE))
 }
 
 fn show(answer: &Message) -> Result<(), Failure> {

@@ -304,7 +304,6 @@ mod tests {
             shard_id: Some(shard),
             seq: Some(seq),
             repeat: false,
-            has_found: false,
             body: Vec::new(),
         }
     }

@@ -89,7 +89,6 @@ fn an_event_comes_whole_however_it_is_cut() {
             shard_id: Some(17),
             seq: Some(812),
             repeat: true,
-            has_found: false,
             body: b"{\"id\":\"1\"}".to_vec(),
         };
         assert_eq!(message, &want);
