@@ -158,9 +158,8 @@ impl Worker {
     /// What ended the connection.
     pub fn receive(&mut self, now: Instant, input: &mut Buf) -> Result<(), Error> {
         self.connection.note_received(now);
-        self.receive_frames(now, input).map_err(|error| {
-            self.connection.fail(error.consequence().tell, &error, &mut self.out);
-            error
+        self.receive_frames(now, input).inspect_err(|error| {
+            self.connection.fail(error.consequence().tell, error, &mut self.out);
         })
     }
 
