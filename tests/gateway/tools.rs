@@ -1,6 +1,6 @@
 //! `rateway tap`, `cache` and `send` as people use them: between a running gateway and a real broker.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
@@ -127,6 +127,55 @@ fn tap_ends_with_its_pipe_and_with_ctrl_c() {
     tap.wait_line("listening to rateway-1");
     tap.signal(libc::SIGINT);
     assert_eq!(tap.wait(), 0);
+}
+
+/// A reader that stops costs the broker a queue of bounded length, and is told how much it has missed.
+#[test]
+fn a_slow_reader_fills_no_broker() {
+    const QUEUE_LENGTH_MAX: u64 = 10_000;
+    let stage = Setup::new("tapslow", 1, 1).start();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_rateway"))
+        .arg("tap")
+        .env_clear()
+        .env("AMQP_URI", stage.vhost.uri())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut errors = BufReader::new(child.stderr.take().expect("piped"));
+    let mut line = String::new();
+    errors.read_line(&mut line).expect("a line");
+    assert!(line.contains("listening to rateway-1"), "{line}");
+    let first = stage.emit(0, "MESSAGE_CREATE", "{}");
+    // The pipe and the tap hold some hundreds, the queue the newest of the rest.
+    let last =
+        (0..QUEUE_LENGTH_MAX + 3000).map(|_| stage.emit(0, "MESSAGE_CREATE", "{}")).last().expect("many");
+    // Another worker has them all meanwhile, so they have all been at the broker.
+    stage.settle();
+    wait_until("a full queue", || {
+        let queues = stage.vhost.list("list_queues", &["messages_ready", "arguments"]);
+        let full = |row: &Value| row["messages_ready"] == QUEUE_LENGTH_MAX;
+        queues.iter().any(|row| row["arguments"].to_string().contains("x-max-length") && full(row))
+    });
+    let mut seqs = Vec::new();
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    while seqs.last() != Some(&last) {
+        let line = lines.next().expect("the tap goes on").expect("text");
+        let event: Value = serde_json::from_str(&line).expect("JSON");
+        seqs.extend(event["seq"].as_u64().filter(|seq| *seq >= first));
+    }
+    assert!(seqs.is_sorted() && seqs[0] == first, "in order, the first one too");
+    let missing = last - first + 1 - seqs.len() as u64;
+    assert!((500..=3000).contains(&missing), "{missing} are missing");
+    drop(lines);
+    let status = wait_for("the end of the tap", || {
+        stage.emit(0, "MESSAGE_CREATE", "{}");
+        child.try_wait().expect("our own child")
+    });
+    let mut told = String::new();
+    errors.read_to_string(&mut told).expect("text");
+    assert!(status.success() && told.contains(&format!("{missing} events are missing so far")), "{told}");
 }
 
 #[test]
