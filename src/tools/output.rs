@@ -101,9 +101,18 @@ fn colour_of(event: &str) -> &'static str {
 /// What an event is about, in the words of its fields.
 fn gist(body: &[u8]) -> String {
     const FIELDS: &[&str] =
-        &["guild_id", "channel_id", "id", "name", "user_id", "status", "unavailable", "last_seq", "reason"];
+        &["name", "status", "unavailable", "last_seq", "reason", "guild_id", "channel_id", "id", "user_id"];
     let Ok(Value::Object(d)) = serde_json::from_slice::<Value>(body) else { return String::new() };
     let mut out = String::new();
+    // What people read first; ids are long, and the line may end before the last.
+    let user = ["author", "user"].iter().find_map(|key| d.get(*key)?.get("username")?.as_str());
+    if let Some(user) = user {
+        let _ = write!(out, "@{} ", harmless(user));
+    }
+    if let Some(text) = d.get("content").and_then(Value::as_str).filter(|text| !text.is_empty()) {
+        let short: String = text.chars().take(GIST_CHARS_MAX / 2).collect();
+        let _ = write!(out, "{:?} ", harmless(&short));
+    }
     for field in FIELDS {
         let value = match d.get(*field) {
             Some(Value::String(text)) => harmless(text),
@@ -111,13 +120,6 @@ fn gist(body: &[u8]) -> String {
             _ => continue,
         };
         let _ = write!(out, "{field}={value} ");
-    }
-    let user = ["author", "user"].iter().find_map(|key| d.get(*key)?.get("username")?.as_str());
-    if let Some(user) = user {
-        let _ = write!(out, "@{} ", harmless(user));
-    }
-    if let Some(text) = d.get("content").and_then(Value::as_str).filter(|text| !text.is_empty()) {
-        let _ = write!(out, "{:?}", harmless(text));
     }
     let short: String = out.trim_end().chars().take(GIST_CHARS_MAX).collect();
     if short.len() < out.trim_end().len() { short + "..." } else { short }
@@ -242,7 +244,7 @@ mod tests {
         short_line(&mut out, Some(2), &message("MESSAGE_CREATE", body), false);
         let line = String::from_utf8(out).unwrap();
         assert!(line.starts_with("22:13:20    2/9 MESSAGE_CREATE"), "{line}");
-        assert!(line.contains("channel_id=5 id=7 @eve [2J \"hi there \""), "{line}");
+        assert!(line.contains("@eve [2J \"hi there \" channel_id=5 id=7"), "{line}");
         assert_eq!(line.chars().filter(|c| c.is_control()).count(), 1, "the line's end alone: {line:?}");
         let mut out = Vec::new();
         short_line(&mut out, None, &message("X", &format!("{{\"name\":\"{}\"}}", "é".repeat(500))), true);
