@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing on Debian or Ubuntu, and nothing when nothing is.
-#   contrib/install.sh NEED...     where NEED is build, broker, worker, certs, clients or clients-amqp
+#   contrib/install.sh NEED...     where NEED is build, broker, worker, certs, clients, clients-amqp or workers
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -27,6 +27,11 @@ for need in "$@"; do
         command -v npm >/dev/null || packages+=(npm)
         /usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
         /usr/bin/python3 -c 'import pika' 2>/dev/null || packages+=(python3-pika)
+        ;;
+    workers)
+        command -v node >/dev/null || packages+=(nodejs)
+        command -v npm >/dev/null || packages+=(npm)
+        /usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
         ;;
     *) say "unknown need: $need"; exit 2 ;;
     esac
@@ -64,8 +69,28 @@ clients_amqp() {
     CARGO_TARGET_DIR=$folder/lapin cargo build --quiet --locked \
         --manifest-path tests/broker_service/clients/lapin/Cargo.toml
 }
+# The client libraries of examples/, in the versions that stand there, below target/examples. A copy of the list of versions
+# goes last: it stands for a whole installation.
+workers() {
+    local folder=$PWD/target/examples
+    if ! cmp -s examples/requirements.txt "$folder/python/installed"; then
+        say "installing aio-pika below target/examples"
+        /usr/bin/python3 -m venv --clear "$folder/python"
+        "$folder/python/bin/pip" install --quiet --disable-pip-version-check -r examples/requirements.txt
+        cp examples/requirements.txt "$folder/python/installed"
+    fi
+    if ! cmp -s examples/node/package-lock.json "$folder/node/installed"; then
+        say "installing amqplib below target/examples"
+        mkdir -p "$folder/node"
+        cp examples/node/package.json examples/node/package-lock.json "$folder/node/"
+        npm ci --prefix "$folder/node" --silent --no-audit --no-fund
+        cp examples/node/package-lock.json "$folder/node/installed"
+    fi
+    CARGO_TARGET_DIR=$folder/lapin cargo build --quiet --locked --manifest-path examples/lapin/Cargo.toml
+}
 finish() {
     case " $* " in *" clients-amqp "*) clients_amqp ;; esac
+    case " $* " in *" workers "*) workers ;; esac
 }
 
 if [ ${#packages[@]} -eq 0 ]; then

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 step() { echo "== $*" >&2; }
 
 step "what is needed"
-contrib/install.sh build worker clients clients-amqp
+contrib/install.sh build worker clients clients-amqp workers
 if [ -z "${RATEWAY_TEST_AMQP_URI:-}" ]; then
     contrib/install.sh broker certs
     export RATEWAY_RABBITMQ_DIR=$PWD/target/rabbitmq-test RATEWAY_RABBITMQ_PORT=${RATEWAY_RABBITMQ_PORT:-5782}
@@ -30,6 +30,7 @@ import ast, sys
 for name in sys.argv[1:]:
     ast.parse(open(name, encoding="utf-8").read(), name)
 PY
+node --check examples/node/worker.js
 step "tests"
 cargo test --locked
 step "the identify queue as a library"

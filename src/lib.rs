@@ -16,6 +16,7 @@
 //!       runtime                 sockets and threads: which machine lives where
 //! service                       the identify queue for other programs, over HTTP
 //! broker_server                 the broker on sockets, for `rateway broker` and for other threads
+//! tools                         tap, cache, send: a worker's side, for people at a shell
 //! sim                           a Discord stand-in, as a machine and as a server
 //! config, http, logging         what the operator sets and reads; config knows whose values it parses
 //! ```
@@ -61,3 +62,5 @@ pub mod sim;
 pub mod state;
 #[cfg(feature = "program")]
 pub mod stream;
+#[cfg(feature = "program")]
+pub mod tools;

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use lexopt::prelude::*;
 use rateway::config::{BrokerConfig, Config, InEffect, QueueConfig, settings};
+use rateway::tools::{self, Tool};
 use rateway::{broker_server, logging, runtime, service, sim};
 
 /// What the arguments ask for.
@@ -22,6 +23,7 @@ enum Command {
     Broker { file: Option<PathBuf>, check: bool },
     BrokerHelp,
     Sim(Vec<OsString>),
+    Tool(Tool, Vec<OsString>),
     Help,
     Version,
 }
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         Ok(Command::Broker { file, check }) => broker(file, check),
         Ok(Command::BrokerHelp) => print(&broker_help()),
         Ok(Command::Sim(arguments)) => sim::run(arguments.into_iter()),
+        Ok(Command::Tool(tool, arguments)) => tools::run(tool, arguments),
         Ok(Command::Help) => print(&help()),
         Ok(Command::Version) => print(concat!("rateway ", env!("CARGO_PKG_VERSION"), "\n")),
         Err(error) => wrong(&format!("{error}\n`rateway --help` shows how it is called")),
@@ -60,6 +63,12 @@ fn parse(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
                 return parse_service(parser, command, Command::BrokerHelp);
             }
             Value(value) if first && value == "check" => check = true,
+            Value(value) if first && Tool::named(&value).is_some() => {
+                let arguments = parser.raw_args()?.collect();
+                return Tool::named(&value)
+                    .map(|tool| Command::Tool(tool, arguments))
+                    .ok_or("unknown tool".into());
+            }
             Value(value) if file.is_none() => file = Some(value.into()),
             argument => return Err(argument.unexpected()),
         }
@@ -216,6 +225,9 @@ Usage:
   rateway check [FILE]     only read the configuration: say what is wrong, or what is in effect
   rateway queue [FILE]     the identify queue for shards in other programs (rateway queue --help)
   rateway broker [FILE]    an AMQP broker in memory, for workers without a RabbitMQ (rateway broker --help)
+  rateway tap [OPTIONS]    show events as they pass through the broker (rateway tap --help)
+  rateway cache TYPE ID... ask the cache (rateway cache --help)
+  rateway send PAYLOAD     send a gateway command by one of the shards (rateway send --help)
   rateway sim [OPTIONS]    a Discord stand-in for development and load (rateway sim --help)
 
 Options:
@@ -316,6 +328,11 @@ mod tests {
             parsed(&["sim", "--shards", "4", "-h"]),
             Ok(Command::Sim(["--shards", "4", "-h"].map(OsString::from).to_vec()))
         );
+        assert_eq!(
+            parsed(&["tap", "--count", "3"]),
+            Ok(Command::Tool(Tool::Tap, ["--count", "3"].map(OsString::from).to_vec()))
+        );
+        assert_eq!(parsed(&["-c", "tap"]), gateway(Some("tap"), false));
         assert_eq!(parsed(&["queue"]), Ok(Command::Queue { file: None, check: false }));
         let file = Some("x.toml".into());
         assert_eq!(parsed(&["queue", "-c", "x.toml", "--check"]), Ok(Command::Queue { file, check: true }));

@@ -48,9 +48,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "config",
         ],
     ),
+    // Short-lived programs with a blocking socket; of the reactor they use the clock.
+    ("tools", &["base", "stream", "amqp", "cache", "reactor", "relay", "config"]),
     // lib.rs only declares; main.rs calls the top.
     ("lib", &[]),
-    ("main", &["base", "broker_server", "config", "logging", "reactor", "runtime", "service", "sim"]),
+    (
+        "main",
+        &["base", "broker_server", "config", "logging", "reactor", "runtime", "service", "sim", "tools"],
+    ),
 ];
 
 /// What `sim` may name of `gateway`.

@@ -141,7 +141,7 @@ impl Content {
                 Some(_) if body_size > body_bytes_max as u64 => {
                     Message::Skip { delivery_tag, why: BadDelivery::Oversize { body_bytes: body_size } }
                 }
-                Some(Properties { reply_to, correlation_id, shard_id, guild_id }) => {
+                Some(Properties { reply_to, correlation_id, shard_id, guild_id, .. }) => {
                     Message::Keep(Delivery {
                         delivery_tag,
                         routing_key,
@@ -189,17 +189,22 @@ impl Content {
     }
 }
 
+/// The properties and headers that either side of rateway's messages reads.
 #[derive(Default)]
-struct Properties<'a> {
-    reply_to: Option<&'a [u8]>,
-    correlation_id: Option<&'a [u8]>,
-    shard_id: Option<Header>,
-    guild_id: Option<Header>,
+pub(super) struct Properties<'a> {
+    pub(super) reply_to: Option<&'a [u8]>,
+    pub(super) correlation_id: Option<&'a [u8]>,
+    pub(super) message_id: Option<&'a [u8]>,
+    pub(super) timestamp_s: Option<u64>,
+    pub(super) shard_id: Option<Header>,
+    pub(super) guild_id: Option<Header>,
+    pub(super) seq: Option<Header>,
+    pub(super) repeat: Option<Header>,
 }
 
 /// Reads the property flags and properties of class basic, in the order of their bits. `None` when they are
 /// malformed.
-fn properties(mut reader: Reader<'_>) -> Option<Properties<'_>> {
+pub(super) fn properties(mut reader: Reader<'_>) -> Option<Properties<'_>> {
     const CONTENT_ENCODING: u16 = 1 << 14;
     const DELIVERY_MODE: u16 = 1 << 12;
     const PRIORITY: u16 = 1 << 11;
@@ -240,10 +245,10 @@ fn properties(mut reader: Reader<'_>) -> Option<Properties<'_>> {
         reader.short()?;
     }
     if flags & publish::MESSAGE_ID != 0 {
-        reader.short()?;
+        properties.message_id = Some(reader.short()?);
     }
     if flags & publish::TIMESTAMP != 0 {
-        reader.u64()?;
+        properties.timestamp_s = Some(reader.u64()?);
     }
     for short in [TYPE, USER_ID, publish::APP_ID, CLUSTER_ID] {
         if flags & short != 0 {
@@ -253,7 +258,7 @@ fn properties(mut reader: Reader<'_>) -> Option<Properties<'_>> {
     reader.is_empty().then_some(properties)
 }
 
-/// Walks a field table, `name short | type u8 | value` each, and picks the two headers that matter. Nested tables
+/// Walks a field table, `name short | type u8 | value` each, and picks the headers that matter. Nested tables
 /// and arrays are passed over by their length, so depth costs nothing.
 fn headers(table: &[u8], properties: &mut Properties<'_>) -> Option<()> {
     let mut reader = Reader::new(table);
@@ -263,6 +268,8 @@ fn headers(table: &[u8], properties: &mut Properties<'_>) -> Option<()> {
         match name {
             b"shard_id" => properties.shard_id = Some(value),
             b"guild_id" => properties.guild_id = Some(value),
+            b"seq" => properties.seq = Some(value),
+            b"repeat" => properties.repeat = Some(value),
             _ => {}
         }
     }

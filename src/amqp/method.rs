@@ -19,7 +19,7 @@ pub(super) enum Method<'a> {
     Start(Start<'a>),
     Ack { delivery_tag: u64, multiple: bool },
     Nack { delivery_tag: u64, multiple: bool },
-    Deliver { delivery_tag: u64, routing_key: &'a [u8] },
+    Deliver { delivery_tag: u64, exchange: &'a [u8], routing_key: &'a [u8] },
     Return,
     Slow(MethodId, AMQPClass),
 }
@@ -98,9 +98,9 @@ fn deliver(mut reader: Reader<'_>) -> Option<Method<'_>> {
     let _consumer_tag = reader.short()?;
     let delivery_tag = reader.u64()?;
     let _redelivered = reader.u8()?;
-    let _exchange = reader.short()?;
+    let exchange = reader.short()?;
     let routing_key = reader.short()?;
-    reader.is_empty().then_some(Method::Deliver { delivery_tag, routing_key })
+    reader.is_empty().then_some(Method::Deliver { delivery_tag, exchange, routing_key })
 }
 
 /// `major u8 | minor u8 | server properties table | mechanisms long | locales long`
@@ -167,7 +167,8 @@ mod tests {
             routing_key: "gateway".into(),
         };
         let bytes = payload(AMQPClass::Basic(basic::AMQPMethod::Deliver(deliver)));
-        assert_eq!(parse(2, &bytes), Ok(Method::Deliver { delivery_tag: 77, routing_key: b"gateway" }));
+        let want = Method::Deliver { delivery_tag: 77, exchange: b"rateway-1", routing_key: b"gateway" };
+        assert_eq!(parse(2, &bytes), Ok(want));
         for n in 4..bytes.len() {
             assert!(parse(2, &bytes[..n]).is_err(), "cut to {n}");
         }

@@ -10,6 +10,8 @@
 //! Event to the broker: publish (frame_event, reframe, Answer)
 //! ```
 //!
+//! [`worker`] is the other end of it all: the role of a worker, for the tools.
+//!
 //! One connection serves one cluster. Channel 1 publishes with confirms, channel 2 consumes and answers, so that
 //! the fault of a worker's message never touches the events. Publish, deliver, confirm and heartbeat are framed
 //! and parsed by hand and compared byte for byte with `amq-protocol` in tests; the slow methods go through that
@@ -33,6 +35,7 @@ pub mod spec;
 pub(crate) mod table;
 mod topology;
 pub mod uri;
+pub mod worker;
 
 #[cfg(test)]
 mod tests;

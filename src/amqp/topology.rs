@@ -119,7 +119,7 @@ impl Client {
             Method::Nack { delivery_tag, multiple } if running && number == PUBLISH_CHANNEL => {
                 self.events.push_back(Event::Nack { delivery_tag, multiple });
             }
-            Method::Deliver { delivery_tag, routing_key } if running && number == CONSUME_CHANNEL => {
+            Method::Deliver { delivery_tag, routing_key, .. } if running && number == CONSUME_CHANNEL => {
                 let tag =
                     self.consume.own_tag(delivery_tag).ok_or(Error::Syntax { what: "a delivery tag" })?;
                 self.consume.content.begin_deliver(tag, routing_key);

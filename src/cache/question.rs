@@ -147,6 +147,11 @@ const TYPES: [Type; 22] = [
 ];
 
 impl Question {
+    /// The names of all types.
+    pub fn types() -> impl Iterator<Item = &'static str> {
+        TYPES.iter().map(|known| known.name)
+    }
+
     /// The question of a type's name and its ids; surplus ids are ignored.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ pub mod plan;
 mod queue;
 pub mod settings;
 mod sources;
+mod tools;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -31,6 +32,7 @@ pub use broker::{BrokerConfig, BrokerSettings};
 pub use plan::{Cluster, Plan, PlanError, plan};
 pub use queue::QueueConfig;
 use sources::Sources;
+pub use tools::ToolsConfig;
 
 /// Certificates read from a file that the operator named.
 #[derive(Clone, Debug, PartialEq, Eq)]

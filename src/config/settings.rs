@@ -304,7 +304,7 @@ pub fn nearest_key(key: &str) -> Option<String> {
 }
 
 /// Letters to insert, drop, replace or swap with a neighbour to turn `a` into `b` (optimal string alignment).
-fn edit_distance(a: &str, b: &str) -> usize {
+pub fn edit_distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let width = b.len() + 1;
     let mut cost = vec![0usize; (a.len() + 1) * width];

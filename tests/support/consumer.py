@@ -4,7 +4,7 @@
 Binds one durable queue per cluster to every routing key given and prints a JSON line per message. It comes back for as
 long as it lives, so that a test may restart the broker under it. Lines on standard input are orders:
 
-    {"publish": {"exchange": .., "key": .., "headers": {name: [type, value]}, "body": .., "reply": id or null}}
+    {"publish": {"exchange": .., "key": .., "headers": {name: [type, value]}, "body": .., "reply": id or null, "id": message_id}}
     {"declare": {"queue": .., "durable": .., "arguments": {..}}}
 
 Bodies travel as Latin-1, a character per byte. Header types are AMQP's letters, in both directions: pika hides them, and
@@ -104,7 +104,7 @@ def obey(connection, channel, replies, order):
         return
     publish = order["publish"]
     headers = {name: Typed(kind, value) for name, (kind, value) in publish["headers"].items()}
-    properties = pika.BasicProperties(headers=headers)
+    properties = pika.BasicProperties(headers=headers, message_id=publish.get("id"))
     if publish.get("reply") is not None:
         properties.reply_to = replies
         properties.correlation_id = publish["reply"]

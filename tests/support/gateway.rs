@@ -21,10 +21,14 @@ pub struct Gateway {
 impl Gateway {
     /// Starts it with these variables and no others.
     pub fn start(variables: &[(String, String)], arguments: &[&str]) -> Gateway {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_rateway"))
-            .env_clear()
-            .envs(variables.iter().map(|(name, value)| (name, value)))
-            .args(arguments)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rateway"));
+        command.env_clear().envs(variables.iter().map(|(name, value)| (name, value))).args(arguments);
+        Gateway::watch(command)
+    }
+
+    /// Starts any program, such as a worker, and watches it in the same way.
+    pub fn watch(mut command: Command) -> Gateway {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

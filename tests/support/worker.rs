@@ -208,6 +208,18 @@ impl Worker {
         self.order(&json!({ "publish": publish }));
     }
 
+    /// Publishes an event once more, marked as rateway marks one that may have come before.
+    pub fn publish_again(&mut self, event: &Message) {
+        let mut headers = event.json["headers"].clone();
+        headers["repeat"] = json!(["t", true]);
+        let body: String = event.body.iter().map(|&byte| char::from(byte)).collect();
+        let publish = json!({
+            "exchange": format!("rateway-{}", event.cluster), "key": event.key, "headers": headers, "body": body,
+            "id": event.message_id()
+        });
+        self.order(&json!({ "publish": publish }));
+    }
+
     /// Sends a gateway command to a cluster.
     pub fn command(&mut self, cluster: u32, headers: &Value, body: &[u8], reply: Option<&str>) {
         self.publish(&format!("rateway-{cluster}"), "gateway", headers, body, reply);
