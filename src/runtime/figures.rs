@@ -196,13 +196,16 @@ impl Home {
 }
 
 fn shard(slot: &ShardSlot, cluster: u32) -> told::Shard {
+    // What is confirmed is known here before the task hears of it.
+    let session = slot.session.as_ref().map(|(hash, _)| *hash);
+    let confirmed = slot.confirmed_up_to.filter(|(hash, _)| Some(*hash) == session).map(|(_, seq)| seq);
     told::Shard {
         id: slot.shard_id,
         cluster,
         state: slot.state.label(),
         changed_at: slot.seen.changed_at,
         heartbeat_rtt: slot.seen.heartbeat_rtt,
-        seqs: slot.seen.seqs,
+        seqs: slot.seen.received.map(|received| (received, confirmed)),
         events: slot.seen.flow.published,
         reconnects: slot.seen.machine.links_lost.iter().sum(),
     }

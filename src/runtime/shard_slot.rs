@@ -41,8 +41,8 @@ pub struct Seen {
     pub machine: Stats,
     /// The last heartbeat's round trip.
     pub heartbeat_rtt: Option<Duration>,
-    /// The session's last seq that arrived, and the last that is confirmed.
-    pub seqs: Option<(u64, Option<u64>)>,
+    /// The session's last seq that arrived.
+    pub received: Option<u64>,
     /// Commands that wait.
     pub commands_waiting: usize,
     /// When its state changed; `None` before it ever did.
@@ -133,7 +133,7 @@ impl ShardSlot {
         }
         seen.flow = task.stats;
         seen.machine.clone_from(shard.stats());
-        seen.seqs = shard.session().map(|session| (session.received(), session.confirmed()));
+        seen.received = shard.session().map(Session::received);
         seen.commands_waiting = shard.commands_waiting();
         // The time of two turns, in nanoseconds: no two heartbeats have the same.
         let is_new = shard.latency().is_some() && shard.latency() != seen.heartbeat_rtt;
