@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing on Debian or Ubuntu, and nothing when nothing is.
-#   contrib/install.sh NEED...     where NEED is build, broker, worker, certs or clients
+#   contrib/install.sh NEED...     where NEED is build, broker, worker, certs, clients or browser
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -21,6 +21,11 @@ for need in "$@"; do
         command -v curl >/dev/null || packages+=(curl)
         command -v wrk >/dev/null || packages+=(wrk)
         /usr/bin/python3 -c 'import requests' 2>/dev/null || packages+=(python3-requests)
+        ;;
+    browser)
+        command -v "${RATEWAY_TEST_BROWSER:-chromium}" >/dev/null || packages+=(chromium)
+        # Without any font a page has no text.
+        fc-list 2>/dev/null | grep -q . || packages+=(fonts-dejavu-core)
         ;;
     *) say "unknown need: $need"; exit 2 ;;
     esac

@@ -423,7 +423,7 @@ fn nothing_is_lost_and_order_holds_under_any_broker() {
 /// Each batch counts once on its way out, whatever happens to the channel, and from its last write on its way back.
 #[test]
 fn times_are_of_batches() {
-    let start = Instant::now();
+    let start = crate::reactor::clock::read().now;
     let ms = |ms: u64| start + Duration::from_millis(ms);
     let mut outbox = Outbox::new(1 << 20);
     for (shard, at) in [(0, 0), (1, 2)] {

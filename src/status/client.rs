@@ -31,7 +31,7 @@ pub enum Heard {
     Nothing,
     /// The client has ended its side.
     End,
-    /// It sent what is no request, or is gone.
+    /// It sent what is no request.
     Fault,
 }
 
@@ -88,7 +88,8 @@ impl Client {
             Ok(Fill::Bytes(count)) => count,
             Ok(Fill::Blocked) => return Heard::Nothing,
             Ok(Fill::Ended) => return Heard::End,
-            Err(_) => return Heard::Fault,
+            // Writing finds out, if anything is left to be written.
+            Err(_) => return Heard::End,
         };
         // What comes after the last request is not looked at.
         if self.lingers || self.streams {

@@ -12,6 +12,7 @@
 //! | `POST /shards/N/reconnect` | lets a shard resume on a new connection |
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use super::board::Board;
 use super::counts::Counts;
@@ -117,7 +118,9 @@ fn is_own_name(host: &str) -> bool {
         Some(colon) if host[colon + 1..].bytes().all(|byte| byte.is_ascii_digit()) => &host[..colon],
         _ => host,
     };
-    matches!(name, "127.0.0.1" | "[::1]") || name.eq_ignore_ascii_case("localhost")
+    // No name server has a say in what a number means.
+    let number = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost") || number.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
 fn route<'a>(request: &Request, context: &Context<'a>) -> Answer<'a> {

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::http::server::{Connection, Limits};
+use crate::reactor::clock;
 use crate::status::board::Source;
 use crate::status::figures::{Cache, CacheKind, Cluster, Identify, PUBLISHING, Shard, Spool, Thread};
 use crate::status::incidents::Subject;
@@ -79,7 +80,7 @@ impl Scene {
 
     fn with(idle: Vec<Duration>) -> Scene {
         let asked = Arc::new(AtomicU32::new(u32::MAX));
-        let turn = Turn { now: Instant::now(), wall_ms: 1_767_225_600_000 };
+        let turn = Turn { wall_ms: 1_767_225_600_000, ..clock::read() };
         let board = Board::new(turn.now);
         board.begin(Box::new(Fake { idle, asked: asked.clone() }), 2, 4, 2);
         let settings =
@@ -225,7 +226,9 @@ fn a_reconnect_takes_the_token() {
 fn a_name_of_somebody_elses_is_refused() {
     let scene = Scene::new();
     let with = |scene: &Scene, host: &str| scene.ask(&format!("GET /status HTTP/1.1\r\nHost: {host}")).0;
-    for own in ["localhost", "LOCALHOST:9980", "127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:9980"] {
+    for own in
+        ["localhost", "LOCALHOST:9980", "127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:9980", "127.0.0.2:9980"]
+    {
         assert_eq!(with(&scene, own), 200, "{own}");
     }
     for other in [
@@ -235,6 +238,7 @@ fn a_name_of_somebody_elses_is_refused() {
         "localhost.evil.example",
         "127.0.0.1.evil.example",
         "x@127.0.0.1",
+        "192.0.2.1",
     ] {
         assert_eq!(with(&scene, other), 403, "{other}");
     }

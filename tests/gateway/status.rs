@@ -1,5 +1,7 @@
 //! The status page's port: what it tells, whom it lets do what, and what rude clients cost.
 
+#![allow(clippy::disallowed_methods, reason = "these tests wait, in real time")]
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};

@@ -2,6 +2,8 @@
 //!
 //! The pictures stay in `target/tmp/status-*.png` for people to look at.
 
+#![allow(clippy::disallowed_methods, reason = "these tests wait, in real time")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};

@@ -62,8 +62,8 @@ impl Metrics {
                 }
             }
         }
-        let histograms = metrics.kinds.iter().filter(|(_, kind)| *kind == "histogram");
-        histograms.map(|(name, _)| metrics.check_histogram(name)).collect::<Result<(), String>>()?;
+        let mut histograms = metrics.kinds.iter().filter(|(_, kind)| *kind == "histogram");
+        histograms.try_for_each(|(name, _)| metrics.check_histogram(name))?;
         Ok(metrics)
     }
 
