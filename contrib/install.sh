@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing on Debian or Ubuntu, and nothing when nothing is.
-#   contrib/install.sh NEED...     where NEED is build, broker, worker, certs, clients, clients-amqp or workers
+#   contrib/install.sh NEED...     where NEED is build, broker, worker, certs, clients, clients-amqp, workers or browser
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,6 +32,11 @@ for need in "$@"; do
         command -v node >/dev/null || packages+=(nodejs)
         command -v npm >/dev/null || packages+=(npm)
         /usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
+        ;;
+    browser)
+        command -v "${RATEWAY_TEST_BROWSER:-chromium}" >/dev/null || packages+=(chromium)
+        # Without any font a page has no text.
+        fc-list 2>/dev/null | grep -q . || packages+=(fonts-dejavu-core)
         ;;
     *) say "unknown need: $need"; exit 2 ;;
     esac

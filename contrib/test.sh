@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 step() { echo "== $*" >&2; }
 
 step "what is needed"
-contrib/install.sh build worker clients clients-amqp workers
+contrib/install.sh build worker clients clients-amqp workers browser
 if [ -z "${RATEWAY_TEST_AMQP_URI:-}" ]; then
     contrib/install.sh broker certs
     export RATEWAY_RABBITMQ_DIR=$PWD/target/rabbitmq-test RATEWAY_RABBITMQ_PORT=${RATEWAY_RABBITMQ_PORT:-5782}

@@ -12,6 +12,7 @@
 //!   cache                       entities in a fixed amount of memory
 //!   reactor                     epoll, deadlines, threads, stealing; knows no Discord and no AMQP
 //!   state                       what outlives the process, in files
+//!   status                      a page, metrics and health, on a thread of its own
 //!     relay                     a shard's task and a cluster's outbox: where the siblings meet
 //!       runtime                 sockets and threads: which machine lives where
 //! service                       the identify queue for other programs, over HTTP
@@ -60,6 +61,8 @@ pub mod service;
 pub mod sim;
 #[cfg(feature = "program")]
 pub mod state;
+#[cfg(feature = "program")]
+pub mod status;
 #[cfg(feature = "program")]
 pub mod stream;
 #[cfg(feature = "program")]

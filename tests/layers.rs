@@ -21,6 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("http", &["base"]),
     ("state", &["base", "queue"]),
     ("logging", &["base"]),
+    ("status", &["base", "reactor", "http"]),
     ("relay", &["base", "stream", "gateway", "amqp", "queue", "cache", "reactor"]),
     ("publisher", &["base", "amqp", "reactor", "relay", "state"]),
     // The stand-in speaks Discord's side: opcodes and close codes are the same tables.
@@ -43,6 +44,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "http",
             "logging",
             "state",
+            "status",
             "relay",
             "publisher",
             "config",

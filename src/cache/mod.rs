@@ -40,6 +40,7 @@ pub use kind::{KINDS, Kind, KindSet};
 pub use open::{Kept, Opened};
 use partition::{Answered, Event, Partition, Step, Tools};
 pub use question::{Question, QuestionError};
+pub use stats::{Figures, KindFigures};
 
 /// What a cache is made with.
 #[derive(Clone, Debug)]
@@ -329,6 +330,11 @@ impl Cache {
             faults.push(format!("the directory has {usage:?}, and there are {listed}"));
         }
         faults
+    }
+
+    /// What is held and what had to go, for whoever watches.
+    pub fn figures(&self) -> Figures {
+        stats::figures(&self.common)
     }
 
     /// Entities held.

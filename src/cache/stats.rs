@@ -27,6 +27,58 @@ const NAMES: [(&str, Kind); 16] = [
     ("integrations", Kind::Integration),
 ];
 
+/// One kind's part of [`Figures`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KindFigures {
+    /// What Stats calls it.
+    pub name: &'static str,
+    /// Entities held.
+    pub held: u64,
+    /// Entities that had to go.
+    pub evicted: u64,
+    /// Entities that were not kept.
+    pub refused: u64,
+}
+
+/// What Stats tells, as numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Figures {
+    /// Each kind.
+    pub kinds: Vec<KindFigures>,
+    /// Guilds that are flagged.
+    pub unavailable_guilds: u64,
+    /// Events that were not what Discord documents.
+    pub misfits: u64,
+    /// Partitions forgotten as they were broken.
+    pub broken: u64,
+    /// Memory for entities, in bytes.
+    pub capacity_bytes: u64,
+    /// Of it in use.
+    pub used_bytes: u64,
+    /// The most that was.
+    pub peak_bytes: u64,
+}
+
+/// The present figures.
+pub fn figures(common: &Common) -> Figures {
+    let (totals, usage) = (&common.totals, common.region.usage());
+    let kind = |(name, kind)| KindFigures {
+        name,
+        held: totals.held(kind),
+        evicted: totals.evicted(kind),
+        refused: totals.refused(kind),
+    };
+    Figures {
+        kinds: NAMES.into_iter().map(kind).collect(),
+        unavailable_guilds: totals.unavailable(),
+        misfits: totals.misfits.load(Ordering::Relaxed),
+        broken: totals.broken.load(Ordering::Relaxed),
+        capacity_bytes: common.region_bytes() as u64,
+        used_bytes: (usage.used as usize * PAGE_BYTES) as u64,
+        peak_bytes: (usage.high_water as usize * PAGE_BYTES) as u64,
+    }
+}
+
 /// Writes the object of Stats: counts over all shards (a user whom two shards know counts twice, as that is what memory
 /// holds), what had to go, and memory in bytes.
 pub fn write(common: &Common, out: &mut Vec<u8>) {

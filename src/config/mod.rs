@@ -17,6 +17,7 @@ mod tools;
 
 use std::ffi::OsString;
 use std::fmt;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -122,6 +123,10 @@ pub struct Config {
     pub shed_from_percent: u8,
     /// STOP_TIMEOUT_MS.
     pub stop_timeout: Duration,
+    /// HTTP_ADDR, and whether somebody has set it.
+    pub http: Option<(SocketAddr, bool)>,
+    /// ADMIN_TOKEN.
+    pub admin_token: Option<Secret>,
     /// What is not wrong but worth a line in the log at start.
     pub warnings: Vec<String>,
     /// Every setting as it is in effect and where it came from, secrets as `***`; for `rateway check`.
@@ -237,6 +242,9 @@ impl Config {
         let shed = from.required(&s::SHED, parse::event_names);
         let shed_from_percent = from.required(&s::SHED_FROM_PERCENT, |text| parse::whole_u32(text, 1..=100));
         let stop_timeout = from.required(&s::STOP_TIMEOUT_MS, duration_ms(600_000));
+        let http = from.required(&s::HTTP_ADDR, parse::http_address);
+        let http_set = from.is_set(&s::HTTP_ADDR);
+        let admin_token = from.optional(&s::ADMIN_TOKEN, parse::admin_token);
         let (problems, in_effect) = from.finish();
         let broker = broker.filter(|_| amqp.is_none());
         let broker_warning = match &broker {
@@ -290,6 +298,8 @@ impl Config {
                 // At most 100.
                 shed_from_percent: shed_from_percent? as u8,
                 stop_timeout: stop_timeout?,
+                http: http?.map(|address| (address, http_set)),
+                admin_token,
                 in_effect,
             })
         };

@@ -3,6 +3,7 @@
 //! An `Err` says what is wrong with what was found, in words that may follow it in brackets. Nothing here quotes its
 //! input: the caller shows it, unless it is a secret.
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 use super::Compression;
@@ -238,6 +239,28 @@ pub(super) fn event_names(text: &str) -> Parsed<Vec<String>> {
             false => Err(format!("name {} is not written as Discord writes events: `TYPING_START`", at + 1)),
         })
         .collect()
+}
+
+/// Where the status page is; `None` for nowhere.
+pub(super) fn http_address(text: &str) -> Parsed<Option<SocketAddr>> {
+    if text == "none" {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| "not an address with a port".to_owned())
+}
+
+/// Shorter ones can be guessed by trying.
+const ADMIN_TOKEN_CHARS_MIN: usize = 16;
+
+/// Fit to stand in a header.
+pub(super) fn admin_token(text: &str) -> Parsed<Secret> {
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("something with blanks or special characters in it".to_owned());
+    }
+    if text.len() < ADMIN_TOKEN_CHARS_MIN {
+        return Err(format!("something shorter than {ADMIN_TOKEN_CHARS_MIN} characters"));
+    }
+    Ok(Secret::new(text))
 }
 
 /// The intent whose absence leaves message contents empty.

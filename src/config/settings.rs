@@ -204,6 +204,12 @@ settings! {
     STOP_TIMEOUT_MS = Setting::new("STOP_TIMEOUT_MS", "stop_timeout_ms", Value("5000"),
         "a whole number, 0 to 600000 (milliseconds)",
         "How long a stop may wait for confirms and closes. Below the 10 s after which container runtimes kill.");
+    HTTP_ADDR = Setting::new("HTTP_ADDR", "http_addr", Value("127.0.0.1:9980"),
+        "`address:port`, or `none`",
+        "The status page, metrics and health. Whoever reaches it may read it, so it is this machine's alone unless set. If nobody has set it and the port is taken, the next free one of ten is.");
+    ADMIN_TOKEN = Setting::secret("ADMIN_TOKEN", "admin_token", Unset("nothing can be changed over HTTP"),
+        "a secret of your own choice, from 16 printable characters without blanks",
+        "What `POST /shards/N/reconnect` has to bring. `ADMIN_TOKEN_FILE` (`admin_token_file`) reads it from a file.");
 }
 
 settings! {

@@ -376,3 +376,27 @@ fn readme_has_the_tables_of_settings() {
         }
     }
 }
+
+#[test]
+fn the_status_page_is_this_machines_unless_said_otherwise() {
+    let http = |variables: &[(&str, &str)]| {
+        config(variables).unwrap().http.map(|(address, is_set)| (address.to_string(), is_set))
+    };
+    assert_eq!(http(&[]), Some(("127.0.0.1:9980".to_owned(), false)));
+    assert_eq!(http(&[("HTTP_ADDR", "[::]:80")]), Some(("[::]:80".to_owned(), true)));
+    assert_eq!(http(&[("HTTP_ADDR", "none")]), None);
+    assert!(config(&[("HTTP_ADDR", "9980")]).is_err());
+}
+
+#[test]
+fn an_admin_token_is_long_enough_and_never_shown() {
+    let token = "0123456789abcdef";
+    let good = config(&[("ADMIN_TOKEN", token)]).unwrap();
+    assert!(good.admin_token.is_some_and(|secret| secret.matches(token)));
+    let shown = format!("{:?}", good.in_effect);
+    assert!(shown.contains("ADMIN_TOKEN") && !shown.contains(token), "{shown}");
+    for wrong in ["short-and-easy", "with a blank 0123456789", "0123456789abcde\u{e9}"] {
+        let problems = config(&[("ADMIN_TOKEN", wrong)]).unwrap_err().to_string();
+        assert!(problems.contains("ADMIN_TOKEN") && !problems.contains(wrong), "{problems}");
+    }
+}

@@ -3,11 +3,12 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crossbeam_deque::{Steal, Stealer, Worker};
 use parking_lot::Mutex;
 
-use super::clock::{self, Turn};
+use super::clock;
 use super::{Outcome, Reactor, Task};
 use crate::base::Timers;
 
@@ -47,11 +48,6 @@ impl<T, M> Peer<T, M> {
         std::mem::swap(&mut *self.inbox.lock(), into);
     }
 
-    pub(super) fn turned(&self, turn: Turn) {
-        // Ordering: a figure for health checks, read by nobody who needs more than its value.
-        self.turned_ms.store(turn.wall_ms, Ordering::Relaxed);
-    }
-
     fn post(&self, mail: Mail<T, M>) {
         self.inbox.lock().push(mail);
         self.wake();
@@ -75,6 +71,8 @@ impl<T, M> Peer<T, M> {
 /// All threads of a reactor.
 pub struct Mesh<T, M> {
     pub(super) peers: Vec<Peer<T, M>>,
+    /// What `turned_ms` counts from.
+    origin: Instant,
 }
 
 impl<T: Task, M: Send + 'static> Mesh<T, M> {
@@ -99,10 +97,12 @@ impl<T: Task, M: Send + 'static> Mesh<T, M> {
             });
             halves.push((poll, deque));
         }
-        let mesh = Arc::new(Mesh { peers });
+        let turn = clock::read();
+        let mesh = Arc::new(Mesh { peers, origin: turn.now });
         let reactors = halves.into_iter().enumerate().map(|(thread, (poll, deque))| Reactor {
             thread,
-            turn: clock::read(),
+            turn,
+            ended: turn.now,
             timers: Timers::default(),
             poll,
             deque,
@@ -115,6 +115,22 @@ impl<T: Task, M: Send + 'static> Mesh<T, M> {
     /// How many threads there are.
     pub fn threads(&self) -> usize {
         self.peers.len()
+    }
+
+    /// Notes that `thread` begins a turn.
+    pub(super) fn turned(&self, thread: usize, now: Instant) {
+        let ms = now.saturating_duration_since(self.origin).as_millis() as u64;
+        // Ordering: a figure for health checks, read by nobody who needs more than its value.
+        self.peers[thread].turned_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// How long ago each thread began its last turn. One that has nothing to do begins one a second.
+    pub fn idle(&self, now: Instant) -> Vec<Duration> {
+        let since = |peer: &Peer<T, M>| {
+            let turned = self.origin + Duration::from_millis(peer.turned_ms.load(Ordering::Relaxed));
+            now.saturating_duration_since(turned)
+        };
+        self.peers.iter().map(since).collect()
     }
 
     /// Leaves a message in the inbox of `thread` and wakes it.

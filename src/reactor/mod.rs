@@ -113,6 +113,8 @@ pub struct Reactor<T: Task, M: Send + 'static> {
     pub thread: usize,
     /// The time of this turn.
     pub turn: Turn,
+    /// When the turn before was over: what that one wrote was written by then.
+    pub ended: Instant,
     /// Deadlines by the home's own keys.
     pub timers: Timers<usize>,
     poll: mio::Poll,
@@ -159,6 +161,7 @@ pub fn run<H: Home>(mut reactor: Reactor<H::Task, H::Message>, mut home: H) -> i
     let mut work_left = false;
     loop {
         let peer = &reactor.mesh.peers[reactor.thread];
+        let mut ended = None;
         // The look at the others comes after the word that this thread sleeps, so that a task spawned in between is
         // either seen here or wakes it.
         let timeout = if work_left || !peer.fall_asleep() || reactor.mesh.has_spoils(reactor.thread) {
@@ -166,6 +169,7 @@ pub fn run<H: Home>(mut reactor: Reactor<H::Task, H::Message>, mut home: H) -> i
         } else {
             let next = reactor.timers.next();
             let now = clock::read().now;
+            ended = Some(now);
             next.map_or(SLEEP_MAX, |at: Instant| at.saturating_duration_since(now)).min(SLEEP_MAX)
         };
         let polled = reactor.poll.poll(&mut events, Some(timeout));
@@ -175,7 +179,8 @@ pub fn run<H: Home>(mut reactor: Reactor<H::Task, H::Message>, mut home: H) -> i
             _ => {}
         }
         reactor.turn = clock::read();
-        reactor.mesh.peers[reactor.thread].turned(reactor.turn);
+        reactor.ended = ended.unwrap_or(reactor.turn.now);
+        reactor.mesh.turned(reactor.thread, reactor.turn.now);
 
         for event in &events {
             if event.token().0 != WAKER {

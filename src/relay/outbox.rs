@@ -11,9 +11,13 @@
 //!
 //! Never here: a socket, a clock, a connection's state. Bounded by bytes, see [`Outbox::is_full`].
 
+mod figures;
+
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use crate::amqp::publish::{REPEAT_BYTES, reframe};
+pub use figures::{Stats, Timing};
 
 /// One publish of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,11 +49,14 @@ pub struct Batch {
     pub frame_max: u32,
     /// The last event behind the records that nobody wants published: session hash and seq.
     pub skipped: Option<(u64, u64)>,
+    /// When the bytes that it was made of were read, where that is known.
+    pub received_at: Option<Instant>,
 }
 
 impl Batch {
     /// Empties the batch and keeps its memory.
     pub fn clear(&mut self) {
+        self.received_at = None;
         self.bytes.clear();
         self.records.clear();
         self.skipped = None;
@@ -110,23 +117,8 @@ struct Entry {
     /// Whether it is on disk too, and the spool's number behind it. Such entries come before all others.
     copied: bool,
     spool_end: u64,
-}
-
-/// What has happened, for metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Publishes taken in.
-    pub published: u64,
-    /// Publishes that the broker confirmed.
-    pub confirmed: u64,
-    /// Publishes that went out again.
-    pub repeated: u64,
-    /// Confirms that named no publish under way.
-    pub confirms_unknown: u64,
-    /// Publishes that the broker refuses whatever is done; such an event is lost.
-    pub refused: u64,
-    /// Stored publishes that could not be framed again. A broken invariant of ours: such a publish is lost.
-    pub unframeable: u64,
+    /// When its last byte was handed to the system, the last time.
+    written_at: Option<Instant>,
 }
 
 /// The outbox of one cluster.
@@ -147,6 +139,8 @@ pub struct Outbox {
     spool_confirmed: u64,
     spare: Vec<Batch>,
     spare_bytes: usize,
+    /// How long events took.
+    pub timing: Timing,
     /// What has happened.
     pub stats: Stats,
 }
@@ -172,6 +166,7 @@ impl Outbox {
             spool_confirmed: 0,
             spare: Vec::new(),
             spare_bytes: 0,
+            timing: Timing::default(),
             stats: Stats::default(),
         }
     }
@@ -261,14 +256,22 @@ impl Outbox {
 
     /// Takes a batch of `shard` in.
     pub fn push(&mut self, shard: u32, batch: Batch) {
-        self.push_entry(Entry { shard, wire: Wire::Fresh, batch, done: 0, copied: false, spool_end: 0 });
+        self.push_entry(Entry {
+            shard,
+            wire: Wire::Fresh,
+            batch,
+            done: 0,
+            copied: false,
+            spool_end: 0,
+            written_at: None,
+        });
     }
 
     /// Takes a batch in that comes from the disk: with `repeat` it may have been published before. `spool_end` is told
     /// by [`Outbox::spool_confirmed`] once it is confirmed; 0 for one that has no place there.
     pub fn push_spooled(&mut self, shard: u32, batch: Batch, repeat: bool, spool_end: u64) {
         let wire = if repeat { Wire::Stale } else { Wire::Fresh };
-        self.push_entry(Entry { shard, wire, batch, done: 0, copied: true, spool_end });
+        self.push_entry(Entry { shard, wire, batch, done: 0, copied: true, spool_end, written_at: None });
     }
 
     fn push_entry(&mut self, mut entry: Entry) {
@@ -370,6 +373,7 @@ impl Outbox {
     pub fn forget(&mut self) {
         self.entries.clear();
         (self.wire, self.offset, self.memory_bytes) = (0, 0, 0);
+        self.timing.rewound();
     }
 
     /// Whether bytes wait to be written.
@@ -453,6 +457,7 @@ impl Outbox {
         }
         self.wire = 0;
         self.offset = 0;
+        self.timing.rewound();
         self.next_tag = 1;
     }
 
@@ -516,9 +521,9 @@ impl Outbox {
             spool_end = entry.spool_end;
             self.entries.pop_front();
         }
-        let batch = Batch { bytes, records: vec![alone], frame_max, skipped: None };
+        let batch = Batch { bytes, records: vec![alone], frame_max, skipped: None, received_at: None };
         self.memory_bytes += batch.memory_bytes();
-        self.entries.push_front(Entry { shard, wire, batch, done: 0, copied, spool_end });
+        self.entries.push_front(Entry { shard, wire, batch, done: 0, copied, spool_end, written_at: None });
     }
 
     /// Drops the confirmed head of the queue and reports how far each shard has come.
@@ -547,6 +552,7 @@ impl Outbox {
             }
             self.memory_bytes -= entry.batch.memory_bytes();
             self.wire -= 1;
+            self.timing.popped(entry.written_at, entry.batch.records.len());
             self.suspects = self.suspects.saturating_sub(entry.batch.records.len() as u64);
             if let Some(entry) = self.entries.pop_front() {
                 self.spool_confirmed = self.spool_confirmed.max(entry.spool_end);
@@ -562,6 +568,7 @@ impl Entry {
     fn frame_again(&mut self, frame_max: u32, repeat: bool) -> (u64, u64) {
         let old = std::mem::take(&mut self.batch);
         self.batch.frame_max = frame_max;
+        self.batch.received_at = old.received_at;
         let mut start = 0;
         let mut failed = 0;
         // Room for the marks too: a buffer that has to grow doubles, and a full outbox with it.

@@ -1,6 +1,7 @@
 //! The outbox against a broker that reads its bytes, confirms as it likes and dies when it likes.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use amq_protocol::frame::{AMQPFrame, parse_frame};
 use amq_protocol::types::AMQPValue;
@@ -417,4 +418,42 @@ fn nothing_is_lost_and_order_holds_under_any_broker() {
             std::panic::resume_unwind(panic);
         }
     }
+}
+
+/// Each batch counts once on its way out, whatever happens to the channel, and from its last write on its way back.
+#[test]
+fn times_are_of_batches() {
+    let start = crate::reactor::clock::read().now;
+    let ms = |ms: u64| start + Duration::from_millis(ms);
+    let mut outbox = Outbox::new(1 << 20);
+    for (shard, at) in [(0, 0), (1, 2)] {
+        outbox.push(shard, Batch { received_at: Some(ms(at)), ..batch(shard, 1..4) });
+    }
+    outbox.push(2, batch(2, 1..2));
+    let write = |outbox: &mut Outbox| {
+        outbox.prepare(4096, 64);
+        let count = outbox.slices().map(<[u8]>::len).sum();
+        outbox.advance(count, |_| {});
+    };
+    write(&mut outbox);
+    assert!(outbox.has_unstamped());
+    outbox.written(ms(4));
+    assert!(!outbox.has_unstamped());
+    // Three events of 4 ms, three of 2 ms; of the last batch nobody knows when it was read.
+    assert_eq!(
+        (outbox.timing.receive_to_publish.count(), outbox.timing.receive_to_publish.sum_us),
+        (6, 18_000)
+    );
+    outbox.rewind();
+    write(&mut outbox);
+    outbox.written(ms(100));
+    assert_eq!(outbox.timing.receive_to_publish.count(), 6);
+    outbox.timing.now = Some(ms(107));
+    outbox.confirm(4, true, |_| {});
+    assert_eq!(
+        (outbox.timing.publish_to_confirm.count(), outbox.timing.publish_to_confirm.sum_us),
+        (3, 21_000)
+    );
+    outbox.confirm(7, true, |_| {});
+    assert_eq!((outbox.timing.publish_to_confirm.count(), outbox.is_empty()), (7, true));
 }

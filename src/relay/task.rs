@@ -10,6 +10,7 @@
 //! Exactly one thread has the task. It does CPU work only; sockets, timers and the outbox stay at home.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::base::Buf;
 use crate::cache::{self, Cache, Position};
@@ -60,6 +61,8 @@ pub struct ShardTask {
     pub inputs: Vec<TaskInput>,
     /// Bytes from the socket.
     pub window: Buf,
+    /// When they were read.
+    pub received_at: Option<Instant>,
     /// Set when the socket will bring no more bytes than those in the window.
     pub ended: Option<Cause>,
     /// Out: framed publishes.
@@ -113,6 +116,7 @@ impl ShardTask {
             batch_bytes_max: BATCH_BYTES_MAX,
             inputs: Vec::new(),
             window: Buf::default(),
+            received_at: None,
             ended: None,
             batch: Batch::default(),
             outgoing: Vec::new(),

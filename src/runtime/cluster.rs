@@ -166,6 +166,11 @@ impl Cluster {
         &self.uris[self.uri]
     }
 
+    /// Its place among all.
+    pub fn uri_index(&self) -> usize {
+        self.uri
+    }
+
     /// Gives the link up and plans the next attempt, not before `wait_min`. Publishes under way count as perhaps arrived.
     pub fn lose_link(&mut self, now: Instant, wait_min: Duration) -> Duration {
         let wait = self.backoff.next_wait().max(wait_min);

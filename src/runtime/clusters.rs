@@ -9,6 +9,7 @@ use crate::gateway::shard::{Input, Shard};
 use crate::relay::gap::Gap;
 use crate::relay::topology::exchange;
 use crate::relay::{Batch, Framing, Progress, TaskInput};
+use crate::status::Subject;
 use crate::stream::tls::TlsSession;
 
 use super::cluster::{Cluster, Link, LinkError, Up, client_options};
@@ -54,6 +55,10 @@ impl Home {
             "broker {uri}: {error}; {waiting} wait for it, trying again in {} ms and from then on",
             wait.as_millis()
         );
+        if level != log::Level::Debug {
+            let (text, subject) = (format!("{uri}: {error}"), Subject::Cluster(self.clusters[index].number));
+            self.incident(reactor.turn.wall_ms, "broker lost", subject, &text);
+        }
         self.arm_cluster(reactor, index);
     }
 
@@ -116,7 +121,9 @@ impl Home {
 
     /// Reads from a broker. Returns whether more is to be read at once.
     pub(super) fn read_cluster(&mut self, reactor: &mut Reactor, index: usize) -> bool {
-        let Link::Up(up) = &mut self.clusters[index].link else { return false };
+        let cluster = &mut self.clusters[index];
+        let Link::Up(up) = &mut cluster.link else { return false };
+        cluster.publisher.outbox.timing.now = Some(reactor.turn.now);
         match up.read(reactor.turn.now) {
             Ok(more) => {
                 self.client_events(reactor, index);
@@ -163,6 +170,8 @@ impl Home {
                 Event::PublishChannelLost { code, text } => {
                     cluster.publish_ready = false;
                     log::warn!(cluster = number; "the broker closed the publish channel: {code} {text}");
+                    let (why, subject) = (format!("{code} {text}"), Subject::Cluster(number));
+                    self.shared.board.incidents.note(reactor.turn.wall_ms, "channel closed", subject, &why);
                     // 406: larger than the broker's max_message_size, say. 311: AMQP's own word for too large.
                     if matches!(code, 311 | 406)
                         && let Some((shard, record)) = cluster.publisher.outbox.refused()
@@ -173,6 +182,13 @@ impl Home {
                 Event::Blocked { reason } => {
                     cluster.blocked = true;
                     cluster.blocked_by_flow = reason == "channel.flow";
+                    let subject = Subject::Cluster(number);
+                    self.shared.board.incidents.note(
+                        reactor.turn.wall_ms,
+                        "broker blocked",
+                        subject,
+                        &reason,
+                    );
                     log::warn!(cluster = number; "the broker takes no publishes for now: {reason}");
                 }
                 Event::Unblocked => {
@@ -212,6 +228,9 @@ impl Home {
             cluster = cluster.number, shard = shard_id;
             "event {} is lost, the broker refuses it for good: {why}", record.seq
         );
+        let text = format!("event {} is lost, the broker refuses it for good: {why}", record.seq);
+        let subject = Subject::Shard(shard_id);
+        self.shared.board.incidents.note(reactor.turn.wall_ms, "event lost", subject, &text);
         let framing = Framing {
             exchange: exchange(cluster.number).into(),
             frame_max: cluster.frame_max,

@@ -19,6 +19,7 @@ use crate::relay::{Framing, ShardTask, TaskInput};
 
 use super::cluster::{self, Cluster, LinkError};
 use super::clusters::note_confirmed;
+use super::figures::Figures;
 use super::key::{Key, Owner};
 use super::permits::{Permits, Wish};
 use super::queries::Queries;
@@ -37,6 +38,8 @@ pub enum Message {
     Permit(u64),
     /// To the thread of the identify queue: what Discord says of session starts now.
     SessionStarts(Result<GatewayBot, http::Error>),
+    /// To a shard's thread: the operator wants a new connection for it.
+    Reconnect(u32),
     /// Stop; with `end_sessions` the sessions are given up.
     Stop {
         /// Close with 1000 rather than 4000.
@@ -96,6 +99,7 @@ pub struct Home {
     pub(super) unkept: bool,
     /// A cluster's outbox is being copied to the disk, in pieces.
     pub(super) copying: bool,
+    pub(super) figures: Figures,
     pub(super) rng: Rng,
 }
 
@@ -127,8 +131,10 @@ impl Home {
                 rng.next_u64(),
             ));
         }
+        let figures = Figures::new(&shared, clusters.len());
         Home {
             thread,
+            figures,
             shared,
             resolvers,
             clusters,
@@ -360,6 +366,11 @@ impl reactor::Home for Home {
                     self.grant(reactor);
                 }
             }
+            Message::Reconnect(shard) => {
+                if let Some(slot) = self.slot_of(shard) {
+                    self.tell(reactor, slot, TaskInput::Shard(Input::Renew));
+                }
+            }
             Message::Stop { end_sessions } => self.stop(reactor, end_sessions),
         }
     }
@@ -407,6 +418,7 @@ impl reactor::Home for Home {
     }
 
     fn fill(&mut self, reactor: &mut Reactor) -> bool {
+        self.time_writes(reactor);
         let mut clusters = std::mem::take(&mut self.readable_clusters);
         for index in clusters.drain(..) {
             self.clusters[index].readable = false;
@@ -424,7 +436,7 @@ impl reactor::Home for Home {
                 continue;
             }
             let window = self.windows.pop().unwrap_or_else(|| Buf::with_capacity(WINDOW_BYTES));
-            self.shards[index].fill(window);
+            self.shards[index].fill(reactor.turn.now, window);
             self.spawn(reactor, index);
             self.queue_readable(index);
         }
@@ -457,6 +469,9 @@ impl reactor::Home for Home {
             if let Err(error) = self.clusters[index].flush(|progress| note_confirmed(shards, progress)) {
                 self.link_lost(reactor, index, &LinkError::Io(error));
             }
+            if self.clusters[index].publisher.outbox.has_unstamped() {
+                self.figures.written.push(index);
+            }
             // Marks of repeats may have filled the outbox, and what was confirmed may have made room.
             self.pause_or_go_on(reactor, index);
             self.spawn_deferred(reactor, index);
@@ -481,6 +496,7 @@ impl reactor::Home for Home {
         if self.unkept {
             self.keep_sessions(reactor, false);
         }
+        self.tell_figures(reactor);
         true
     }
 }

@@ -8,6 +8,7 @@ mod broker;
 mod cluster;
 mod clusters;
 mod dial;
+mod figures;
 mod home;
 mod keeping;
 mod key;
@@ -23,6 +24,7 @@ mod workers;
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -45,6 +47,7 @@ use crate::reactor::{self, Mesh, Resolver, clock, open_files};
 use crate::relay::task::TaskOptions;
 use crate::relay::{EventFilter, ShardTask};
 use crate::state::{Folder, OpenError};
+use crate::status::{self, Board};
 use crate::stream::{self, transport};
 
 use home::{Home, Message, Resolvers};
@@ -69,6 +72,8 @@ pub enum Error {
     Tls(String),
     /// The system refused something that the process cannot do without.
     Io(&'static str, io::Error),
+    /// HTTP_ADDR cannot be listened on.
+    Listen(SocketAddr, io::Error),
     /// The cache's memory, of that many bytes, was not to be had.
     Cache(usize, cache::arena::ReserveError),
     /// The broker within the process could not start.
@@ -86,6 +91,7 @@ impl fmt::Display for Error {
             Error::Plan(error) => write!(f, "{error}"),
             Error::Tls(error) => write!(f, "TLS: {error}"),
             Error::Io(what, error) => write!(f, "{what}: {error}"),
+            Error::Listen(address, error) => write!(f, "HTTP_ADDR {address}: cannot listen there: {error}"),
             Error::Cache(bytes, error) => write!(f, "CACHE_MEMORY of {bytes} bytes: {error}"),
             Error::Broker(error) => write!(f, "the broker of this process (no AMQP_URI is set): {error}"),
             Error::Fatal(why) => f.write_str(why),
@@ -139,6 +145,11 @@ pub fn run(config: Config, flags: Flags) -> Result<(), Error> {
     let target = StopTarget::default();
     watch_signals(stop.clone(), target.clone(), end_sessions).map_err(|error| Error::Io("signals", error))?;
 
+    let board = Arc::new(Board::new(clock::read().now));
+    if let Some((address, is_asked_for)) = config.http {
+        let options = status::Options { address, is_asked_for, admin_token: config.admin_token.clone() };
+        status::start(options, board.clone()).map_err(|error| Error::Listen(address, error))?;
+    }
     let seed = seed()?;
     let asked_at = clock::read().now;
     let bot = match fetch_gateway_bot(&http_options(&config), seed, &stop) {
@@ -155,7 +166,9 @@ pub fn run(config: Config, flags: Flags) -> Result<(), Error> {
 
     // A shard that waits for a shared queue has a connection there besides.
     let per_shard = if config.queue_url.is_some() { 2 } else { 1 };
-    let sockets = u64::from(plan.shards_here()) * per_shard + plan.clusters.len() as u64;
+    let sockets = u64::from(plan.shards_here()) * per_shard
+        + plan.clusters.len() as u64
+        + if config.http.is_some() { status::CONNECTIONS_MAX as u64 } else { 0 };
     match open_files::raise_limit(sockets) {
         Ok(None) => {}
         Ok(Some(advice)) => log::warn!("{advice}"),
@@ -175,7 +188,9 @@ pub fn run(config: Config, flags: Flags) -> Result<(), Error> {
     let mesh = reactors[0].mesh().clone();
     let state = state_folder(&config).map(Arc::new);
     let mut permits = Some(permits(&config, &plan, &bot, asked_at, seed, &stop, &mesh, state.clone())?);
-    let shared = Arc::new(shared(&config, &plan, &bot, uris.into(), mesh.clone(), state)?);
+    let shared = Arc::new(shared(&config, &plan, &bot, uris.into(), mesh.clone(), state, board.clone())?);
+    let process = figures::Process { shared: shared.clone(), mesh: mesh.clone() };
+    board.begin(Box::new(process), config.threads, plan.shards_here() as usize, plan.clusters.len());
     // One for Discord and one for brokers: a dead name server of the one must not keep the other waiting.
     let resolver = || Resolver::start().map_err(|error| Error::Io("resolver threads", error));
     let resolvers = Resolvers { discord: resolver()?, brokers: resolver()? };
@@ -316,6 +331,7 @@ fn shared(
     uris: Arc<[Uri]>,
     mesh: Arc<Mesh<ShardTask, Message>>,
     state: State,
+    board: Arc<Board>,
 ) -> Result<Shared, Error> {
     let pem = |file: &Option<crate::config::CaFile>| file.as_ref().map(|file| file.pem.clone());
     let tls = |pem: Option<Vec<u8>>| {
@@ -381,6 +397,7 @@ fn shared(
         spool: spooling::options(config),
         bot: String::from_utf8_lossy(&identity[..16]).into_owned(),
         stop_timeout: config.stop_timeout,
+        board,
         on_failure: Box::new(move || tell_all(&mesh, false)),
         failure: Mutex::new(None),
         pauses: AtomicU64::new(0),

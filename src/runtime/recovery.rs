@@ -7,6 +7,7 @@ use crate::gateway::shard::{Input, Output, Shard};
 use crate::gateway::{Refusal, Session};
 use crate::relay::gap::Gap;
 use crate::relay::{Batch, ShardTask, TaskInput};
+use crate::status::Subject;
 
 use super::home::{Home, Reactor};
 use super::permits::Wish;
@@ -29,6 +30,8 @@ impl Home {
         let shard_id = slot.shard_id;
         log::error!(shard = shard_id; "a bug in rateway broke this shard's state; it connects again");
         slot.panics += 1;
+        let text = "a bug in rateway broke this shard's state; it connects again";
+        self.shared.board.incidents.note(reactor.turn.wall_ms, "bug", Subject::Shard(shard_id), text);
         let batch = whole_publishes(std::mem::take(&mut spoilt.batch));
         if let Some(record) = batch.records.iter().rev().find(|record| record.seq > 0) {
             slot.published = Some((record.session, record.seq));

@@ -2,13 +2,13 @@
 //! when it is not.
 
 use std::io::IoSlice;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::base::Buf;
 use crate::gateway::Session;
-use crate::gateway::shard::{Cause, Input, State};
+use crate::gateway::shard::{Cause, Input, State, Stats};
 use crate::reactor::{Fill, Socket};
-use crate::relay::{ShardTask, TaskInput};
+use crate::relay::{ShardTask, TaskInput, flow};
 use crate::state::Kept;
 use crate::stream::transport::Endpoint;
 
@@ -32,6 +32,23 @@ pub enum Link {
     Open(Socket),
 }
 
+/// What is shown of a shard and only its task knows.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Payloads and what became of them.
+    pub flow: flow::Stats,
+    /// What the machine has counted.
+    pub machine: Stats,
+    /// The last heartbeat's round trip.
+    pub heartbeat_rtt: Option<Duration>,
+    /// The session's last seq that arrived.
+    pub received: Option<u64>,
+    /// Commands that wait.
+    pub commands_waiting: usize,
+    /// When its state changed; `None` before it ever did.
+    pub changed_at: Option<Instant>,
+}
+
 /// A shard at home.
 pub struct ShardSlot {
     /// The shard's id.
@@ -50,6 +67,8 @@ pub struct ShardSlot {
     pub generation: u32,
     /// Bytes read while the task was away or stopped.
     pub window: Option<Buf>,
+    /// When they were read.
+    pub read_at: Option<Instant>,
     /// The socket will bring no more than what is in the windows.
     pub ended: Option<Cause>,
     /// Whether the slot stands in the list of readable ones.
@@ -80,8 +99,8 @@ pub struct ShardSlot {
     pub reserved_bytes: usize,
     /// Why the task gave its last connection up, in words.
     pub last_error: Option<String>,
-    /// Flow figures when the task was last at home.
-    pub stats: crate::relay::flow::Stats,
+    /// What is shown of it, as of when the task was last at home.
+    pub seen: Seen,
     outgoing: Vec<u8>,
     written: usize,
 }
@@ -161,6 +180,22 @@ impl ShardSlot {
         }
     }
 
+    /// Remembers what is shown of the shard, from its task, which is at home. Returns a heartbeat's round trip that is new.
+    pub fn note_seen(&mut self, now: Instant, task: &ShardTask) -> Option<Duration> {
+        let (shard, seen) = (&task.shard, &mut self.seen);
+        if self.state != shard.state() || seen.changed_at.is_none() {
+            seen.changed_at = Some(now);
+        }
+        seen.flow = task.stats;
+        seen.machine.clone_from(shard.stats());
+        seen.received = shard.session().map(Session::received);
+        seen.commands_waiting = shard.commands_waiting();
+        // The time of two turns, in nanoseconds: no two heartbeats have the same.
+        let is_new = shard.latency().is_some() && shard.latency() != seen.heartbeat_rtt;
+        seen.heartbeat_rtt = shard.latency();
+        seen.heartbeat_rtt.filter(|_| is_new)
+    }
+
     /// The session as a later process may resume it: from what the broker has. Seq 0 while nothing of it is confirmed:
     /// such a one cannot be resumed, as READY would be lost, but it can be told of.
     pub fn kept(&self) -> Option<Kept> {
@@ -181,6 +216,7 @@ impl ShardSlot {
             link: Link::Closed,
             generation: 0,
             window: None,
+            read_at: None,
             ended: None,
             queued: false,
             state,
@@ -196,7 +232,7 @@ impl ShardSlot {
             deferred: false,
             reserved_bytes: 0,
             last_error: None,
-            stats: Default::default(),
+            seen: Seen::default(),
             outgoing: Vec::new(),
             written: 0,
         }
@@ -213,7 +249,8 @@ impl ShardSlot {
     }
 
     /// Reads into `window` until it is full or the socket is empty.
-    pub fn fill(&mut self, mut window: Buf) {
+    pub fn fill(&mut self, now: Instant, mut window: Buf) {
+        self.read_at = Some(now);
         if let Link::Open(socket) = &mut self.link {
             while socket.is_readable() && !window.spare().is_empty() {
                 match socket.fill(window.spare()) {
@@ -245,6 +282,7 @@ impl ShardSlot {
             && let Some(window) = self.window.take()
         {
             task.window = window;
+            task.received_at = self.read_at;
         }
         if self.window.is_none()
             && let Some(cause) = self.ended.take()

@@ -6,6 +6,7 @@ use std::io;
 use crate::gateway::shard::{Cause, Input, Output, State};
 use crate::reactor::Resolver;
 use crate::relay::{ShardTask, TaskInput};
+use crate::status::Subject;
 use crate::stream::transport::Endpoint;
 
 use super::clusters::note_spooled;
@@ -67,6 +68,7 @@ impl Home {
         let cluster = &mut self.clusters[slot.cluster];
         let mut batch = std::mem::take(&mut task.batch);
         let skipped = batch.skipped.take();
+        batch.received_at = task.received_at;
         let (cluster_index, publishes) = (slot.cluster, !batch.records.is_empty());
         if let Some(record) = batch.records.iter().rev().find(|record| record.seq > 0) {
             slot.published = Some((record.session, record.seq));
@@ -97,9 +99,11 @@ impl Home {
         }
         slot.note_session(task.shard.session());
         self.unkept |= slot.unkept;
+        if let Some(took) = slot.note_seen(reactor.turn.now, &task) {
+            self.figures.heartbeats.note(took, 1);
+        }
         slot.state = task.shard.state();
         slot.wants_bytes = task.wants_bytes();
-        slot.stats = task.stats;
         reactor.timers.set(Key::timer(Owner::Shard, index), task.shard.poll_timeout());
         let mut effects = std::mem::take(&mut task.effects);
         slot.last_error = task.last_error.take();
@@ -156,8 +160,10 @@ impl Home {
             Output::CommandDone { id, result } => {
                 self.command_done(reactor.turn.now, self.shards[index].cluster, id, result);
             }
-            Output::Changed { from, to, cause } => self.log_change(index, from, to, cause),
+            Output::Changed { from, to, cause } => self.log_change(reactor, index, from, to, cause),
             Output::SessionLost(lost) => {
+                let text = format!("{}: what Discord sent after seq {} is lost", lost.reason, lost.received);
+                self.incident(reactor.turn.wall_ms, "gap", Subject::Shard(shard_id), &text);
                 log::warn!(
                     shard = shard_id;
                     "{}: the shard starts a new session, what Discord sent meanwhile is lost (last seq {})",
@@ -172,7 +178,14 @@ impl Home {
         }
     }
 
-    pub(super) fn log_change(&mut self, index: usize, from: State, to: State, cause: Option<Cause>) {
+    pub(super) fn log_change(
+        &mut self,
+        reactor: &Reactor,
+        index: usize,
+        from: State,
+        to: State,
+        cause: Option<Cause>,
+    ) {
         let slot = &mut self.shards[index];
         // A change without a cause may come first in the same run; the words belong to the one that has a cause.
         let detail =
@@ -180,6 +193,13 @@ impl Home {
         let detail = detail.unwrap_or_default();
         let shard = slot.shard_id;
         let separator = if detail.is_empty() { "" } else { ": " };
+        // Why a dial failed was noted there.
+        if let (State::Disconnected { .. }, Some(cause)) = (to, cause)
+            && (cause != Cause::ConnectFailed || !detail.is_empty())
+        {
+            let text = format!("{cause}{separator}{detail}");
+            self.incident(reactor.turn.wall_ms, "disconnected", Subject::Shard(shard), &text);
+        }
         match (to, cause) {
             (State::Active, _) => log::info!(shard; "active"),
             (State::Disconnected { .. }, Some(cause @ (Cause::Reconnect | Cause::Ended | Cause::Io(_)))) => {
@@ -224,7 +244,9 @@ impl Home {
         reactor.timers.set(Key::timer(Owner::ShardDial, index), None);
         let slot = &mut self.shards[index];
         slot.link = Link::Closed;
-        log::warn!(shard = slot.shard_id; "cannot connect: {why}");
+        let shard = slot.shard_id;
+        log::warn!(shard; "cannot connect: {why}");
+        self.incident(reactor.turn.wall_ms, "cannot connect", Subject::Shard(shard), why);
         self.tell(reactor, index, TaskInput::Shard(Input::LinkLost { cause: Cause::ConnectFailed }));
     }
 

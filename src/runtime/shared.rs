@@ -14,6 +14,7 @@ use crate::gateway::shard;
 use crate::relay::EventFilter;
 use crate::relay::task::TaskOptions;
 use crate::state::spool;
+use crate::status::Board;
 
 use super::keeping::State;
 
@@ -68,6 +69,8 @@ pub struct Shared {
     pub bot: String,
     /// How long unconfirmed publishes are waited for at the end.
     pub stop_timeout: Duration,
+    /// Where the threads tell what the status page shows.
+    pub board: Arc<Board>,
     /// Ends the process with an error.
     pub on_failure: Box<dyn Fn() + Send + Sync>,
     /// Why.

@@ -29,7 +29,7 @@ impl Metrics {
                 closed.insert(std::mem::replace(&mut current, name.to_owned()));
             } else if let Some(rest) = line.strip_prefix("# TYPE ") {
                 let Some((name, kind)) = rest.split_once(' ') else { return fault("no type") };
-                if name != current || !matches!(kind, "counter" | "gauge") {
+                if name != current || !matches!(kind, "counter" | "gauge" | "histogram") {
                     return fault("the type does not follow its help, or is unknown");
                 }
                 if kind == "counter" && !name.ends_with("_total") {
@@ -41,10 +41,18 @@ impl Metrics {
             } else {
                 let Some((series, value)) = line.rsplit_once(' ') else { return fault("no sample") };
                 let name = series.split('{').next().unwrap_or_default();
+                let name = match metrics.kinds.get(&current).map(String::as_str) {
+                    Some("histogram") => ["_bucket", "_sum", "_count"]
+                        .iter()
+                        .find_map(|suffix| name.strip_suffix(suffix))
+                        .unwrap_or("none of a histogram's"),
+                    _ => name,
+                };
                 if name != current || closed.contains(name) || !metrics.kinds.contains_key(name) {
                     return fault("a sample outside its family, or without help and type");
                 }
-                check_labels(&series[name.len()..]).map_err(|what| format!("{what}: {line:?}"))?;
+                check_labels(&series[series.find('{').unwrap_or(series.len())..])
+                    .map_err(|what| format!("{what}: {line:?}"))?;
                 let Ok(value) = value.parse::<f64>() else { return fault("no number") };
                 if !value.is_finite() || value < 0.0 {
                     return fault("a number that means nothing here");
@@ -54,7 +62,26 @@ impl Metrics {
                 }
             }
         }
+        let mut histograms = metrics.kinds.iter().filter(|(_, kind)| *kind == "histogram");
+        histograms.try_for_each(|(name, _)| metrics.check_histogram(name))?;
         Ok(metrics)
+    }
+
+    /// Buckets only grow, and the last one is the count.
+    fn check_histogram(&self, name: &str) -> Result<(), String> {
+        let bound = |series: &str| -> Option<f64> {
+            let text = series.strip_prefix(&format!("{name}_bucket{{le=\""))?.strip_suffix("\"}")?;
+            if text == "+Inf" { Some(f64::INFINITY) } else { text.parse().ok() }
+        };
+        let mut buckets: Vec<(f64, f64)> =
+            self.series.iter().filter_map(|(series, value)| Some((bound(series)?, *value))).collect();
+        buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let grows = buckets.windows(2).all(|pair| pair[0].1 <= pair[1].1);
+        let last = buckets.last().filter(|(bound, _)| bound.is_infinite()).map(|(_, count)| *count);
+        let count = self.find(&format!("{name}_count"));
+        let sum = self.find(&format!("{name}_sum"));
+        let is_whole = grows && last.is_some() && last == count && sum.is_some();
+        is_whole.then_some(()).ok_or_else(|| format!("{name} is no whole histogram: {buckets:?}"))
     }
 
     /// The value of a series that has to be there and whole.
@@ -111,6 +138,13 @@ fn the_reader_is_strict() {
     let good = "# HELP a_total x y\n# TYPE a_total counter\na_total{b=\"c\"} 1\na_total 2.5\n";
     let metrics = Metrics::parse(good).expect("good");
     assert_eq!((metrics.get("a_total{b=\"c\"}"), metrics.find("a_total")), (1, Some(2.5)));
+    let histogram = "# HELP h x\n# TYPE h histogram\nh_bucket{le=\"0.5\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 3\nh_count 2\n";
+    Metrics::parse(histogram).expect("a histogram");
+    for (old, new) in
+        [("_count 2", "_count 3"), ("0.5\"} 1", "0.5\"} 9"), ("h_sum 3\n", ""), ("+Inf", "7"), ("h_sum", "h")]
+    {
+        assert!(Metrics::parse(&histogram.replace(old, new)).is_err(), "{old} -> {new}");
+    }
     for (old, new) in [
         ("# HELP a_total x y\n", ""),
         ("# TYPE a_total counter\n", ""),

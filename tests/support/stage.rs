@@ -95,6 +95,8 @@ impl Setup {
             ("DISCORD_API_URL", &sim.api_url()),
             ("SHARDS_PER_CLUSTER", &self.per_cluster.to_string()),
             ("THREADS", "2"),
+            // Each test has a page of its own.
+            ("HTTP_ADDR", "127.0.0.1:0"),
             // The more is said the more there is to search for secrets.
             ("LOG_LEVEL", "trace"),
         ]

@@ -35,11 +35,13 @@ pub enum Cause {
     },
     /// The owner asked to stop.
     Stop,
+    /// The operator asked for a new connection.
+    Asked,
 }
 
 impl Cause {
     /// How many kinds there are; [`Cause::index`] is below it.
-    pub const COUNT: usize = 12;
+    pub const COUNT: usize = 13;
 
     /// Names of the kinds by index, for metrics.
     pub const LABELS: [&'static str; Cause::COUNT] = [
@@ -55,6 +57,7 @@ impl Cause {
         "reconnect",
         "peer_closed",
         "stop",
+        "asked",
     ];
 
     /// The number of its kind.
@@ -72,6 +75,7 @@ impl Cause {
             Cause::Reconnect => 9,
             Cause::PeerClosed { .. } => 10,
             Cause::Stop => 11,
+            Cause::Asked => 12,
         }
     }
 
@@ -89,7 +93,8 @@ impl Cause {
             | Cause::Stream
             | Cause::Zombie
             | Cause::Reconnect
-            | Cause::Stop => Recovery::Resume,
+            | Cause::Stop
+            | Cause::Asked => Recovery::Resume,
         }
     }
 
@@ -97,7 +102,9 @@ impl Cause {
     /// caused, and not after bytes that may come again.
     pub(super) fn is_prompt(self) -> bool {
         match self {
-            Cause::Ended | Cause::Io(_) | Cause::Zombie | Cause::Reconnect | Cause::Stop => true,
+            Cause::Ended | Cause::Io(_) | Cause::Zombie | Cause::Reconnect | Cause::Stop | Cause::Asked => {
+                true
+            }
             Cause::PeerClosed { code } => {
                 !code.and_then(CloseCode::from_number).is_some_and(CloseCode::is_our_fault)
             }
@@ -122,7 +129,8 @@ impl Cause {
             | Cause::Io(_)
             | Cause::Reconnect
             | Cause::PeerClosed { .. }
-            | Cause::Stop => false,
+            | Cause::Stop
+            | Cause::Asked => false,
         }
     }
 }
@@ -146,6 +154,7 @@ impl fmt::Display for Cause {
                 None => write!(f, "Discord closed with code {code}"),
             },
             Cause::Stop => f.write_str("stopping"),
+            Cause::Asked => f.write_str("a new connection was asked for on the status page's port"),
         }
     }
 }

@@ -125,6 +125,8 @@ pub enum Input {
         /// The highest such seq.
         seq: u64,
     },
+    /// Resume on a new link. A shard that is not active is on its way to one already, and does nothing.
+    Renew,
     /// Close and come to rest.
     Stop {
         /// Whether Discord shall forget the session (the bot goes offline at once) or keep it for a while.

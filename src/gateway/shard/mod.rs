@@ -35,6 +35,7 @@ pub use interface::{Dispatch, DispatchKind, Input, LossReason, Output, Route, Se
 pub use options::{Options, Timeouts};
 
 use self::waiting::Waiting;
+use super::close_code::CLOSE_RESUMABLE;
 use super::command::{self, Command, Refusal};
 use super::opcode::Opcode;
 use super::ratelimit::Budget;
@@ -231,6 +232,11 @@ impl Shard {
             Input::Confirmed { session, seq } => {
                 if let Some(own) = self.session.as_mut().filter(|own| own.hash() == session) {
                     own.confirm(seq);
+                }
+            }
+            Input::Renew => {
+                if self.state == State::Active {
+                    self.begin_close(now, CLOSE_RESUMABLE, Cause::Asked);
                 }
             }
             Input::Stop { end_session } => self.stop(now, end_session),

@@ -15,7 +15,7 @@
 //!
 //! Framing is read strictly, since rateway may stand behind a proxy and what two parsers read differently is how
 //! requests are smuggled past one: one way to say how long a body is, no folded lines, CRLF around chunks. Bare LF
-//! ends a line of the head, as RFC 9112 2.2 allows. Nothing here depends on Host, so it is not looked at.
+//! ends a line of the head, as RFC 9112 2.2 allows. Nothing here depends on Host; who serves a page does.
 
 mod body;
 pub mod connection;

@@ -23,6 +23,8 @@ pub struct Request {
     pub version: Version,
     /// Whether the client wants to send another request on this connection (RFC 9112 9.3).
     pub keep_alive: bool,
+    /// The value of Host, for whoever cares; empty where several were sent, which names nobody.
+    pub host: Option<String>,
     /// The value of Content-Type.
     pub content_type: Option<String>,
     /// The value of Authorization, scheme included.
@@ -82,6 +84,7 @@ impl Request {
     pub(super) fn len(&self) -> usize {
         self.method.len()
             + self.target.len()
+            + self.host.as_ref().map_or(0, String::len)
             + self.content_type.as_ref().map_or(0, String::len)
             + self.authorization.as_ref().map_or(0, |value| value.expose().len())
             + self.body.len()
@@ -136,6 +139,7 @@ pub(super) fn parse_head(bytes: &[u8], headers: usize, limits: &Limits) -> Resul
         target: target.to_owned(),
         version,
         keep_alive: !fields.close && (version == Version::Http11 || fields.keep_alive),
+        host: fields.host.map(|host| String::from_utf8(host.to_vec()).unwrap_or_default()),
         content_type,
         authorization: authorization.map(Secret::new),
         body: Vec::new(),
@@ -162,6 +166,7 @@ fn refusal(error: httparse::Error) -> Error {
 struct Fields<'a> {
     content_length: Option<u64>,
     transfer_encoding: Option<&'a [u8]>,
+    host: Option<&'a [u8]>,
     content_type: Option<&'a [u8]>,
     authorization: Option<&'a [u8]>,
     close: bool,
@@ -187,6 +192,9 @@ impl<'a> Fields<'a> {
             once(&mut self.content_type, field.value, "Content-Type twice")?;
         } else if is("authorization") {
             once(&mut self.authorization, field.value, "Authorization twice")?;
+        } else if is("host") {
+            // RFC 9112 3.2 asks for a refusal of two; those who wait for a permit need not suffer for it.
+            self.host = Some(if self.host.is_some() { b"" } else { field.value });
         } else if is("connection") {
             for option in items(field.value) {
                 self.close |= option.eq_ignore_ascii_case(b"close");

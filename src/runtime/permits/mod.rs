@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::http::{self, GatewayBot};
 use crate::queue::{Report, SessionStartLimit};
+use crate::status::figures::Identify;
 
 /// What a shard says about its wish to identify, by the ticket of its machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +78,14 @@ impl Permits {
         match self {
             Permits::Own(own) => own.told(now, limit),
             Permits::Remote(remote) => remote.told(now, limit),
+        }
+    }
+
+    /// What is shown of it.
+    pub fn figures(&self) -> Identify {
+        match self {
+            Permits::Own(own) => own.figures(),
+            Permits::Remote(remote) => remote.figures(),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::http::Asker;
 use crate::queue::{Machine, Options, Refresh, SessionStartLimit};
 use crate::reactor::clock;
 use crate::state::Folder;
+use crate::status::figures::Identify;
 
 /// The file in STATE_DIR.
 const FILE: &str = "identify.json";
@@ -89,6 +90,20 @@ impl Own {
             if self.errors.is_power_of_two() {
                 log::error!("session starts cannot be written to {}: {error}", folder.path().display());
             }
+        }
+    }
+
+    /// What is shown of it.
+    pub fn figures(&self) -> Identify {
+        let machine = &self.machine;
+        Identify {
+            remaining: machine.remaining(),
+            total: machine.total(),
+            max_concurrency: machine.max_concurrency(),
+            waiting: machine.waiting() as u64,
+            granted: machine.stats().granted,
+            reset_at: machine.reset_at(),
+            is_remote: false,
         }
     }
 

@@ -22,6 +22,7 @@ use crate::base::Rng;
 use crate::http::Asker;
 use crate::queue::{Answer, Ask, Endpoint, Refresh, Report, SessionStartLimit, ToldLimit, Whom};
 use crate::reactor::{Fill, Readiness, Resolver, Socket};
+use crate::status::figures::Identify;
 
 /// The first pause after a failure. As many may ask again at a time as there are shards, so there is jitter in it.
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -157,6 +158,21 @@ impl Remote {
     /// The next ticket that is let through.
     pub fn poll_permit(&mut self) -> Option<u64> {
         self.granted.pop_front()
+    }
+
+    /// What is shown of it. The day's rest is what Discord last said, as the queue is somebody else's.
+    pub fn figures(&self) -> Identify {
+        let limit = &self.told.limit;
+        let waits = |asking: &Asking| !matches!(asking.stage, Stage::Reporting { .. });
+        Identify {
+            remaining: limit.remaining,
+            total: limit.total,
+            max_concurrency: limit.max_concurrency,
+            waiting: self.askings.iter().flatten().filter(|asking| waits(asking)).count() as u64,
+            granted: self.used,
+            reset_at: (limit.remaining < limit.total).then(|| self.told.asked_at + limit.reset_after),
+            is_remote: true,
+        }
     }
 
     /// When to call [`Remote::ask_discord`].

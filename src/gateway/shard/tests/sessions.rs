@@ -207,6 +207,22 @@ fn reconnect_closes_and_resumes_at_once() {
 }
 
 #[test]
+fn an_operator_may_ask_for_a_new_link() {
+    let mut rig = Rig::new();
+    rig.settled();
+    assert!(rig.input(Input::Renew).contains(&Output::Close { code: 4000 }));
+    // Once is enough.
+    assert_eq!(rig.input(Input::Renew), []);
+    assert_eq!(
+        rig.input(Input::PeerClosed { code: Some(4000) }),
+        [Output::DropLink, ended(State::Closing, DISCONNECTED, Cause::Asked)]
+    );
+    // No link is opened any sooner by asking again, and the session is kept.
+    assert_eq!(rig.input(Input::Renew), []);
+    assert!(rig.shard.session().is_some());
+}
+
+#[test]
 fn reconnect_does_not_wait_long_for_the_peer() {
     let mut rig = Rig::new();
     rig.settled();

@@ -38,6 +38,7 @@ fn write(rng: &mut Rng, keep_alive: bool, out: &mut Vec<u8>) -> Request {
         target: pick(rng, &["/", "/x?shard=5", "http://host/x?y", "http://host", "*", "host:80"]).to_owned(),
         version,
         keep_alive,
+        host: rng.chance(1, 2).then(|| "host:80".to_owned()),
         content_type: rng.chance(1, 2).then(|| "a".to_owned() + text(rng, VALUE, 40).trim()),
         authorization: rng.chance(1, 2).then(|| Secret::new("b".to_owned() + text(rng, VALUE, 40).trim())),
         body: Vec::new(),
@@ -45,6 +46,9 @@ fn write(rng: &mut Rng, keep_alive: bool, out: &mut Vec<u8>) -> Request {
     let mut fields = Vec::new();
     for _ in 0..rng.below(6) {
         fields.push((format!("x{}", text(rng, TOKEN, 12)), text(rng, VALUE, 60)));
+    }
+    if let Some(value) = &request.host {
+        fields.push(("Host".to_owned(), value.clone()));
     }
     if let Some(value) = &request.content_type {
         fields.push(("Content-Type".to_owned(), value.clone()));
@@ -179,6 +183,7 @@ fn heads_are_what_httparse_reads_in_the_whole() {
         let first = &cut[0];
         assert_eq!((Some(&*first.method), Some(&*first.target)), (parsed.method, parsed.path));
         assert_eq!(first.version == Version::Http11, parsed.version == Some(1));
+        assert_eq!(first.host.as_deref(), value("host"));
         assert_eq!(first.content_type.as_deref(), value("content-type"));
         assert_eq!(first.authorization.as_ref().map(Secret::expose), value("authorization"));
     });
