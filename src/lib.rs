@@ -42,6 +42,8 @@ pub mod cache;
 #[cfg(feature = "program")]
 pub mod config;
 #[cfg(feature = "program")]
+pub mod demo;
+#[cfg(feature = "program")]
 pub mod gateway;
 #[cfg(feature = "program")]
 pub mod http;

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use lexopt::prelude::*;
 use rateway::config::{BrokerConfig, Config, InEffect, QueueConfig, settings};
 use rateway::tools::{self, Tool};
-use rateway::{broker_server, logging, runtime, service, sim};
+use rateway::{broker_server, demo, logging, runtime, service, sim};
 
 /// What the arguments ask for.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,6 +23,7 @@ enum Command {
     Broker { file: Option<PathBuf>, check: bool },
     BrokerHelp,
     Sim(Vec<OsString>),
+    Demo(Vec<OsString>),
     Tool(Tool, Vec<OsString>),
     Help,
     Version,
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Ok(Command::QueueHelp) => print(&queue_help()),
         Ok(Command::Broker { file, check }) => broker(file, check),
         Ok(Command::BrokerHelp) => print(&broker_help()),
+        Ok(Command::Demo(arguments)) => demo::run(arguments.into_iter(), wall_clock),
         Ok(Command::Sim(arguments)) => sim::run(arguments.into_iter()),
         Ok(Command::Tool(tool, arguments)) => tools::run(tool, arguments),
         Ok(Command::Help) => print(&help()),
@@ -54,6 +56,9 @@ fn parse(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
             Long("end-sessions") => end_sessions = true,
             // A file that is called like a sub-command is given with -c or as ./check.
             Value(value) if first && value == "sim" => return Ok(Command::Sim(parser.raw_args()?.collect())),
+            Value(value) if first && value == "demo" => {
+                return Ok(Command::Demo(parser.raw_args()?.collect()));
+            }
             Value(value) if first && value == "queue" => {
                 let command = |file, check| Command::Queue { file, check };
                 return parse_service(parser, command, Command::QueueHelp);
@@ -228,6 +233,7 @@ Usage:
   rateway tap [OPTIONS]    show events as they pass through the broker (rateway tap --help)
   rateway cache TYPE ID... ask the cache (rateway cache --help)
   rateway send PAYLOAD     send a gateway command by one of the shards (rateway send --help)
+  rateway demo [OPTIONS]   all of it in one process, with a stand-in for Discord and a worker (rateway demo --help)
   rateway sim [OPTIONS]    a Discord stand-in for development and load (rateway sim --help)
 
 Options:
@@ -333,6 +339,7 @@ mod tests {
             Ok(Command::Tool(Tool::Tap, ["--count", "3"].map(OsString::from).to_vec()))
         );
         assert_eq!(parsed(&["-c", "tap"]), gateway(Some("tap"), false));
+        assert_eq!(parsed(&["demo", "--once"]), Ok(Command::Demo(vec![OsString::from("--once")])));
         assert_eq!(parsed(&["queue"]), Ok(Command::Queue { file: None, check: false }));
         let file = Some("x.toml".into());
         assert_eq!(parsed(&["queue", "-c", "x.toml", "--check"]), Ok(Command::Queue { file, check: true }));

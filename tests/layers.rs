@@ -52,11 +52,23 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     // Short-lived programs with a blocking socket; of the reactor they use the clock.
     ("tools", &["base", "stream", "amqp", "cache", "reactor", "relay", "config"]),
+    ("demo", &["base", "reactor", "logging", "relay", "config", "runtime", "sim", "status", "tools"]),
     // lib.rs only declares; main.rs calls the top.
     ("lib", &[]),
     (
         "main",
-        &["base", "broker_server", "config", "logging", "reactor", "runtime", "service", "sim", "tools"],
+        &[
+            "base",
+            "broker_server",
+            "config",
+            "demo",
+            "logging",
+            "reactor",
+            "runtime",
+            "service",
+            "sim",
+            "tools",
+        ],
     ),
 ];
 

@@ -140,12 +140,19 @@ pub struct Flags {
 /// # Errors
 /// When it could not start, or Discord refuses the bot for good.
 pub fn run(config: Config, flags: Flags) -> Result<(), Error> {
+    run_with(config, flags, Arc::new(Board::new(clock::read().now)))
+}
+
+/// The same, with a board that somebody else looks at too.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(config: Config, flags: Flags, board: Arc<Board>) -> Result<(), Error> {
     let end_sessions = flags.end_sessions;
     let stop = Arc::new(AtomicBool::new(false));
     let target = StopTarget::default();
     watch_signals(stop.clone(), target.clone(), end_sessions).map_err(|error| Error::Io("signals", error))?;
 
-    let board = Arc::new(Board::new(clock::read().now));
     if let Some((address, is_asked_for)) = config.http {
         let options = status::Options { address, is_asked_for, admin_token: config.admin_token.clone() };
         status::start(options, board.clone()).map_err(|error| Error::Listen(address, error))?;

@@ -13,10 +13,13 @@ mod arguments;
 mod cache;
 pub mod events;
 mod help;
+mod listener;
 mod output;
 mod send;
 mod session;
 mod tap;
+
+pub use listener::Listener;
 
 use std::ffi::OsString;
 use std::fmt;
