@@ -10,7 +10,7 @@ build: ## the release binary, target/release/rateway
 	contrib/install.sh build
 	cargo build --locked --release
 
-run: ## events flowing: a broker and a Discord stand-in where there are none, rateway, a worker
+run: ## everything in one process, with a stand-in for Discord; with DISCORD_TOKEN your own bot
 	@contrib/run.sh
 
 test: ## formatting, lints and every test, against a RabbitMQ of its own
