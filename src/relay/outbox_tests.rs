@@ -1,7 +1,7 @@
 //! The outbox against a broker that reads its bytes, confirms as it likes and dies when it likes.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use amq_protocol::frame::{AMQPFrame, parse_frame};
 use amq_protocol::types::AMQPValue;
