@@ -1,5 +1,7 @@
 //! What outlives the process: sessions are resumed by the next one, and what the broker had not confirmed comes again.
 
+#![allow(clippy::disallowed_methods, reason = "a restart is measured in real time")]
+
 use std::path::PathBuf;
 
 use crate::support::{Setup, Stage, let_pass, wait_until};
