@@ -47,6 +47,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "status",
             "relay",
             "publisher",
+            "broker_server",
             "config",
         ],
     ),

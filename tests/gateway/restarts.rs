@@ -33,7 +33,13 @@ fn setup(label: &'static str, scratch: &Scratch, cache: bool) -> Setup {
 /// Fails when a session was lost or a session start spent since the first start of all six shards.
 fn assert_resumed(stage: &Stage) {
     let ledger = stage.sim.ledger();
-    assert_eq!(ledger.identifies.len(), 6, "a session start was wasted");
+    let ends: Vec<_> = ledger.sessions.values().filter_map(|session| session.end.as_ref()).collect();
+    assert_eq!(
+        ledger.identifies.len(),
+        6,
+        "a session start was wasted; {} resumes refused, ends of sessions: {ends:?}",
+        ledger.resumes_refused
+    );
     assert!(ledger.sessions.values().all(|session| session.end.is_none()), "a session was lost");
 }
 
