@@ -92,7 +92,7 @@ fn text(places: &str, overview: &Overview, seen: &Seen, published: f64, heard: f
             cache.used_bytes >> 20,
             cache.capacity_bytes >> 20,
             of("guilds"),
-            of("channels"),
+            of("guild_channels"),
             of("members"),
             of("users"),
             of("presences")

@@ -132,6 +132,7 @@ impl Home {
                 events: flow.published,
                 replayed: flow.replayed,
                 nameless: flow.nameless,
+                filtered: flow.filtered,
                 names_cut: flow.names_cut,
                 payloads_broken: machine.payloads_broken,
                 seq_jumps: machine.seq_jumps,

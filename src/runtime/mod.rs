@@ -153,6 +153,8 @@ pub fn run_with(config: Config, flags: Flags, board: Arc<Board>) -> Result<(), E
     let target = StopTarget::default();
     watch_signals(stop.clone(), target.clone(), end_sessions).map_err(|error| Error::Io("signals", error))?;
 
+    // First of all: once the process that hands over has let go of it, its ports are free too.
+    let state = state_folder(&config).map(Arc::new);
     if let Some((address, is_asked_for)) = config.http {
         let options = status::Options { address, is_asked_for, admin_token: config.admin_token.clone() };
         status::start(options, board.clone()).map_err(|error| Error::Listen(address, error))?;
@@ -193,7 +195,6 @@ pub fn run_with(config: Config, flags: Flags, board: Arc<Board>) -> Result<(), E
     let uris = broker.as_ref().map_or_else(|| config.amqp.clone(), |broker| vec![broker.uri().clone()]);
     let reactors = Mesh::with_threads(config.threads).map_err(|error| Error::Io("epoll", error))?;
     let mesh = reactors[0].mesh().clone();
-    let state = state_folder(&config).map(Arc::new);
     let mut permits = Some(permits(&config, &plan, &bot, asked_at, seed, &stop, &mesh, state.clone())?);
     let shared = Arc::new(shared(&config, &plan, &bot, uris.into(), mesh.clone(), state, board.clone())?);
     let process = figures::Process { shared: shared.clone(), mesh: mesh.clone() };

@@ -175,6 +175,8 @@ totals! {
     replayed,
     /// Events without a name: left out.
     nameless,
+    /// Events that EVENTS and EVENTS_EXCLUDE leave out.
+    filtered,
     /// Names of events cut to a routing key's length.
     names_cut,
     /// Payloads that broke the protocol.

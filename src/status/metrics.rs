@@ -235,6 +235,11 @@ fn events(out: &mut Exposition, overview: &Overview) {
             totals.replayed,
         ),
         ("rateway_events_nameless_total", "Events without a name: left out.", totals.nameless),
+        (
+            "rateway_events_filtered_total",
+            "Events that EVENTS and EVENTS_EXCLUDE leave out.",
+            totals.filtered,
+        ),
         ("rateway_event_names_cut_total", "Names of events cut to fit a routing key.", totals.names_cut),
         ("rateway_payloads_broken_total", "Payloads that broke the protocol.", totals.payloads_broken),
         ("rateway_seq_jumps_total", "Times that Discord skipped a sequence number.", totals.seq_jumps),

@@ -98,6 +98,12 @@ fn killed(label: &'static str, cache: bool) {
         if round % 3 != 2 {
             stage.wait_up();
         }
+        if round % 10 == 9 && !cache {
+            // A machine that is slow falls behind a little with each kill, and Discord holds 10,000 events of a session.
+            stage.wait_up();
+            stage.settle();
+            stage.set_rate(3000.0);
+        }
     }
     stage.wait_up();
     if cache {
