@@ -127,9 +127,19 @@ impl<'a> Sources<'a> {
         // systemd.exec(5): several folders are separated by colons.
         let systemd = path("STATE_DIRECTORY")
             .and_then(|path| path.to_str().and_then(|text| text.split(':').next()).map(PathBuf::from));
-        systemd
-            .or_else(|| path("XDG_STATE_HOME").map(|state| state.join("rateway")))
-            .or_else(|| path("HOME").map(|home| home.join(".local/state/rateway")))
+        let found = systemd
+            .map(|path| (path, "STATE_DIRECTORY"))
+            .or_else(|| path("XDG_STATE_HOME").map(|state| (state.join("rateway"), "XDG_STATE_HOME")))
+            .or_else(|| path("HOME").map(|home| (home.join(".local/state/rateway"), "HOME")));
+        if let Some(line) = self.in_effect.iter_mut().find(|line| line.name == settings::STATE_DIR.name)
+            && line.origin == "default"
+        {
+            line.value = match &found {
+                Some((path, from)) => format!("{}, from {from}", shown(&path.to_string_lossy())),
+                None => "none: neither HOME nor another variable says where".to_owned(),
+            };
+        }
+        found.map(|(path, _)| path)
     }
 
     fn problem(&mut self, name: String, found: String, setting: &Setting) {
