@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing on Debian or Ubuntu, and nothing when nothing is.
-#   contrib/install.sh NEED...     where NEED is build, broker, worker, certs, clients or clients-amqp
+#   contrib/install.sh NEED...     where NEED is build, broker, worker, certs, clients, clients-amqp or yaml
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,6 +28,7 @@ for need in "$@"; do
         /usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
         /usr/bin/python3 -c 'import pika' 2>/dev/null || packages+=(python3-pika)
         ;;
+    yaml) /usr/bin/python3 -c 'import yaml' 2>/dev/null || packages+=(python3-yaml) ;;
     *) say "unknown need: $need"; exit 2 ;;
     esac
 done
