@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 step() { echo "== $*" >&2; }
 
 step "what is needed"
-contrib/install.sh build worker clients clients-amqp workers browser
+contrib/install.sh build worker clients clients-amqp workers browser yaml
 if [ -z "${RATEWAY_TEST_AMQP_URI:-}" ]; then
     contrib/install.sh broker certs
     export RATEWAY_RABBITMQ_DIR=$PWD/target/rabbitmq-test RATEWAY_RABBITMQ_PORT=${RATEWAY_RABBITMQ_PORT:-5782}
@@ -25,12 +25,13 @@ step "clippy"
 cargo clippy --locked --all-targets -- -D warnings
 step "scripts"
 for script in contrib/*.sh .ci/run; do bash -n "$script"; done
-/usr/bin/python3 - examples/*.py <<'PY'
+/usr/bin/python3 - examples/*.py contrib/*.py <<'PY'
 import ast, sys
 for name in sys.argv[1:]:
     ast.parse(open(name, encoding="utf-8").read(), name)
 PY
 node --check examples/node/worker.js
+contrib/check.py
 step "tests"
 cargo test --locked
 step "the identify queue as a library"
