@@ -10,6 +10,7 @@ mod stamp;
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -63,7 +64,8 @@ impl Folder {
     /// # Errors
     /// When another process has the lock, or the folder cannot be written to.
     pub fn open(path: &Path, name: &str) -> Result<Folder, OpenError> {
-        fs::create_dir_all(path)?;
+        // Sessions, messages and what the bot sees: nobody else's on this machine. A folder that is there stays as it is.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let lock = File::options().create(true).append(true).open(path.join(format!("{name}.lock")))?;
         match lock.try_lock() {
             Ok(()) => Ok(Folder { path: path.to_owned(), _lock: lock }),

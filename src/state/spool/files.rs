@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// One folder of files.
@@ -107,7 +107,8 @@ impl Disk {
     /// # Errors
     /// When the system refuses.
     pub fn open(path: &Path) -> io::Result<Disk> {
-        fs::create_dir_all(path)?;
+        // What is in there are messages of people: nobody else on the machine reads them.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         Ok(Disk { path: path.to_owned() })
     }
 }
@@ -134,7 +135,7 @@ impl Files for Disk {
     }
 
     fn create(&mut self, name: &str) -> io::Result<File> {
-        File::options().read(true).write(true).create_new(true).open(self.path.join(name))
+        File::options().read(true).write(true).create_new(true).mode(0o600).open(self.path.join(name))
     }
 
     fn write_at(&mut self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
