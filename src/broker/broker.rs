@@ -18,8 +18,8 @@ use super::message::Store;
 use super::names::{Names, SeededState};
 use super::notice::{Limit, Notice, Stats};
 use super::options::{
-    CONSUMER_ALLOWANCE, NOTICES_MAX, OUTGOING_BYTES_LEAST, Options, UNBLOCK_TENTHS, WORK_PER_RECEIVE,
-    WORK_PER_TURN,
+    CONSUMER_ALLOWANCE, DELIVERIES_OF_ALL_PER_TURN, NOTICES_MAX, OUTGOING_BYTES_LEAST, Options,
+    UNBLOCK_TENTHS, WORK_PER_RECEIVE, WORK_PER_TURN,
 };
 use super::queue::Queue;
 use super::room::Room;
@@ -243,7 +243,11 @@ impl Broker {
     pub fn finish_turn(&mut self, now: Instant) -> bool {
         self.turn_work = 0;
         self.send_dead_letters(now);
+        let enough = self.stats.delivered + DELIVERIES_OF_ALL_PER_TURN;
         for _ in 0..self.due_queues.len() {
+            if self.stats.delivered >= enough {
+                break;
+            }
             let Some(queue) = self.due_queues.pop_front() else { break };
             self.serve(now, queue);
         }

@@ -130,6 +130,8 @@ pub(super) const WEIGHT_PER_UNIT: usize = 256;
 pub(super) const DELIVERIES_PER_TURN: usize = 1024;
 /// What may wait for a client's socket however many there are.
 pub(super) const OUTGOING_BYTES_LEAST: usize = 32 << 10;
+/// Deliveries of all queues before clients are written to and read again: some 30 ms.
+pub(super) const DELIVERIES_OF_ALL_PER_TURN: u64 = 65_536;
 /// What a connection's buffer keeps once it is empty.
 pub(super) const OUTGOING_BYTES_KEPT: usize = 64 << 10;
 /// Routes remembered for an exchange; beyond it they are forgotten and looked up anew.

@@ -61,16 +61,23 @@ impl Broker {
         let reserved = if unasked + size > UNFINISHED_BYTES_FREE { size } else { 0 };
         if reserved > 0 {
             let is_turn = self.room.waiting.front().is_none_or(|first| *first == id);
-            if !is_turn || self.room.taken + reserved > room_max {
-                if connection.reserved_bytes > 0 {
-                    // Not read, it would never give back what it has.
+            // Who has room may not wait: not read, it would never give back what it has.
+            let may_wait = connection.reserved_bytes == 0;
+            let fits = self.room.taken + reserved <= room_max;
+            match (fits, may_wait) {
+                (false, false) => {
                     self.meet(Limit::Unfinished);
                     return Err(Fault::ContentCrowded);
                 }
-                self.wait_for_room(now, id);
-                return Ok(None);
+                (_, true) if !fits || !is_turn => {
+                    self.wait_for_room(now, id);
+                    return Ok(None);
+                }
+                _ => {}
             }
-            self.room.waiting.pop_front();
+            if may_wait {
+                self.room.waiting.pop_front();
+            }
             self.room.taken += reserved;
             connection.content_mark = None;
         }
