@@ -3,6 +3,8 @@
 //! Numbers are equal whatever their width. Arguments that are not known have no effect and are not compared, as with
 //! RabbitMQ.
 
+use std::sync::Arc;
+
 use super::fault::{self, Fault, Kind};
 use crate::amqp::table;
 
@@ -32,8 +34,8 @@ pub(super) struct QueueArguments {
     pub(super) message_ttl_ms: Option<u64>,
     pub(super) expires_ms: Option<u64>,
     pub(super) overflow: Option<Overflow>,
-    pub(super) dead_letter_exchange: Option<String>,
-    pub(super) dead_letter_routing_key: Option<String>,
+    pub(super) dead_letter_exchange: Option<Arc<str>>,
+    pub(super) dead_letter_routing_key: Option<Arc<str>>,
     pub(super) single_active_consumer: bool,
     /// Not `classic`: accepted, and no more than a classic queue here.
     pub(super) is_quorum: bool,
@@ -48,7 +50,11 @@ pub(super) fn queue(arguments: &[u8], queue: &[u8]) -> Result<QueueArguments, Fa
         let number = |least: i64, most: i64| {
             value.integer().filter(|number| (least..=most).contains(number)).map(|number| number as u64)
         };
-        let words = || value.text().and_then(|text| String::from_utf8(text.to_vec()).ok());
+        // As long as a name can be; each message that dies refers to it.
+        let words = || {
+            let text = value.text().filter(|text| text.len() <= usize::from(u8::MAX))?;
+            std::str::from_utf8(text).ok().map(Arc::from)
+        };
         let timer_max = i64::from(u32::MAX);
         // Each arm: the name for a text, and whether the value could be taken.
         let (name, is_taken) = match name {
@@ -105,12 +111,13 @@ impl QueueArguments {
     /// The first argument in which `received` differs: its name, and both values for a text.
     pub(super) fn difference(&self, received: &QueueArguments) -> Option<(&'static str, String, String)> {
         let number = |value: Option<u64>| value.map(|number| number.to_string());
+        let name = |value: &Option<Arc<str>>| value.as_ref().map(ToString::to_string);
         let rows = |arguments: &QueueArguments| {
             [
                 ("x-expires", number(arguments.expires_ms)),
                 ("x-message-ttl", number(arguments.message_ttl_ms)),
-                ("x-dead-letter-exchange", arguments.dead_letter_exchange.clone()),
-                ("x-dead-letter-routing-key", arguments.dead_letter_routing_key.clone()),
+                ("x-dead-letter-exchange", name(&arguments.dead_letter_exchange)),
+                ("x-dead-letter-routing-key", name(&arguments.dead_letter_routing_key)),
                 ("x-max-length", number(arguments.length_max)),
                 ("x-max-length-bytes", number(arguments.length_bytes_max)),
                 ("x-max-priority", number(arguments.max_priority)),

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::broker::Broker;
+use super::channel::Content;
 use super::slots::Key;
 
 impl Broker {
@@ -36,8 +37,10 @@ impl Broker {
         }
         let mut unacked: BTreeMap<Key, u32> = BTreeMap::new();
         let mut consumers = 0;
+        let (mut channels, mut unfinished, mut waits) = (0, 0, 0);
         for (id, connection) in self.connections.iter() {
             let mut of_connection = 0;
+            let (mut content_bytes, mut reserved_bytes) = (0, 0);
             for channel in connection.channels.iter().flatten() {
                 of_connection += channel.consumers.len();
                 let mut count = 0;
@@ -46,10 +49,26 @@ impl Broker {
                     *places.entry(waiting.place.message).or_default() += 1;
                     *unacked.entry(waiting.consumer).or_default() += 1;
                 }
+                waits += count;
                 assert_eq!(channel.unacked.len(), count, "unacknowledged deliveries are miscounted");
-                for consumer in &channel.consumers {
+                for consumer in channel.consumers.values() {
                     assert_eq!(self.consumers.get(*consumer).expect("a channel's consumer").connection, id);
                 }
+                channels += 1;
+                let (size, reserved) = match &channel.content {
+                    Content::Body { incoming, .. } => (incoming.size, incoming.reserved),
+                    _ => (0, 0),
+                };
+                (content_bytes, reserved_bytes) = (content_bytes + size, reserved_bytes + reserved);
+            }
+            assert_eq!(connection.content_bytes, content_bytes, "unfinished messages are miscounted");
+            assert_eq!(connection.reserved_bytes, reserved_bytes, "a connection's room is miscounted");
+            unfinished += reserved_bytes;
+            for message in connection.out.messages() {
+                *places.entry(message).or_default() += 1;
+            }
+            for key in &connection.full_consumers {
+                assert!(self.consumers.get(*key).is_some_and(|consumer| consumer.is_waiting));
             }
             assert_eq!(connection.consumers, of_connection, "a connection's consumers are miscounted");
             consumers += of_connection;
@@ -60,6 +79,13 @@ impl Broker {
             let queue = self.queues.get(consumer.queue).expect("a consumer's queue");
             let turns = queue.turns.iter().filter(|turn| turn.consumer == key).count();
             assert_eq!(turns, usize::from(!consumer.is_full), "a consumer has the wrong number of turns");
+        }
+        self.exchanges.audit();
+        assert_eq!(self.store.waiting(), waits, "deliveries that wait are miscounted");
+        assert_eq!((self.channels, self.room.taken()), (channels, unfinished));
+        let waiting = self.room.waiting();
+        for id in waiting {
+            assert!(self.connections.get(*id).is_some(), "who waits for room is gone");
         }
         let (bytes, count) = self.store.audit();
         assert_eq!(bytes, self.store.bytes(), "memory is miscounted");

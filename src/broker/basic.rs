@@ -1,6 +1,7 @@
 //! basic.* but publish and deliver: consumers come and go, deliveries are settled. And confirm.select, channel.flow,
 //! and what is left behind when a channel or connection ends.
 
+use std::ops::RangeInclusive;
 use std::time::Instant;
 
 use super::arguments::QueueArguments;
@@ -8,9 +9,10 @@ use super::broker::{Broker, ConnectionId};
 use super::channel::{Channel, Consumer, Content, Unacked};
 use super::command::Consume;
 use super::dead_letter::Reason;
-use super::fault::{Fault, text};
+use super::fault::{Fault, Kind, text};
+use super::notice::Limit;
 use super::publish::REPLY_TO;
-use super::queue::{Queue, Turn};
+use super::queue::{Place, Queue, Turn};
 use super::slots::Key;
 use super::write::{self, Method};
 use crate::amqp::spec;
@@ -29,7 +31,7 @@ impl Broker {
         prefetch_bytes: u32,
         prefetch_count: u16,
         is_global: bool,
-    ) -> Result<(), Fault> {
+    ) -> Result<usize, Fault> {
         if prefetch_bytes != 0 {
             return Err(Fault::NotImplemented("prefetch_size!=0"));
         }
@@ -40,19 +42,20 @@ impl Broker {
                 channel.prefetch_of_new = prefetch_count;
             }
         }
-        self.wake_channel(id, number);
+        let work = self.wake_channel(id, number);
         self.say(id, |out| write::bare(out, number, spec::BASIC_QOS_OK));
-        Ok(())
+        Ok(work)
     }
 
-    pub(super) fn flow(&mut self, id: ConnectionId, number: u16, is_active: bool) {
+    pub(super) fn flow(&mut self, id: ConnectionId, number: u16, is_active: bool) -> usize {
         if let Some(channel) = self.channel(id, number) {
             channel.is_paused = !is_active;
         }
-        self.wake_channel(id, number);
+        let work = self.wake_channel(id, number);
         self.say(id, |out| {
             Method::new(out, number, spec::CHANNEL_FLOW_OK).u8(u8::from(is_active)).end();
         });
+        work
     }
 
     pub(super) fn select_confirms(&mut self, id: ConnectionId, number: u16, no_wait: bool) {
@@ -71,27 +74,28 @@ impl Broker {
         number: u16,
         consume: &Consume<'_>,
     ) -> Result<(), Fault> {
-        let key = if consume.queue == REPLY_TO {
-            self.make_reply_queue(now, id, number, consume)?
+        let named = if consume.queue == REPLY_TO {
+            None
         } else {
-            self.find_queue(id, number, consume.queue)?
+            Some(self.find_queue(id, number, consume.queue)?)
         };
         let tag = match consume.consumer_tag {
             b"" => self.made_up_name("amq.ctag-"),
             tag => tag.to_vec(),
         };
-        let is_taken = |broker: &Broker, consumer: Key| {
-            broker.consumers.get(consumer).is_some_and(|consumer| consumer.tag == tag)
-        };
         let Some(channel) = self.channel(id, number) else { return Ok(()) };
-        let (prefetch, consumers) = (channel.prefetch_of_new, channel.consumers.clone());
-        if consumers.into_iter().any(|consumer| is_taken(self, consumer)) {
+        let prefetch = channel.prefetch_of_new;
+        if channel.consumers.contains_key(&tag) {
             return Err(Fault::ConsumerTagTaken(text(&tag)));
         }
         if self.consumers.len() >= self.options.consumers_max {
-            self.refuse_by_limit("consumers");
+            self.meet(Limit::Consumers);
             return Err(Fault::ConsumerLimit(self.options.consumers_max));
         }
+        let key = match named {
+            Some(key) => key,
+            None => self.make_reply_queue(now, id, number, consume)?,
+        };
         let Some(queue) = self.queues.get_mut(key) else { return Ok(()) };
         if queue.is_exclusively_consumed || (consume.exclusive && !queue.consumers.is_empty()) {
             return Err(Fault::ExclusiveUse(text(&queue.name)));
@@ -109,6 +113,7 @@ impl Broker {
             prefetch,
             unacked: 0,
             is_full: false,
+            is_waiting: false,
         });
         queue.is_exclusively_consumed = consume.exclusive;
         queue.consumers.push(consumer);
@@ -117,7 +122,7 @@ impl Broker {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.consumers += 1;
             if let Some(channel) = connection.channel(number) {
-                channel.consumers.push(consumer);
+                channel.consumers.insert(tag.clone(), consumer);
             }
         }
         if !consume.no_wait {
@@ -139,63 +144,100 @@ impl Broker {
         if !consume.no_ack {
             return Err(Fault::ReplyConsumerAck);
         }
+        let count_max = self.options.queues_max;
+        if self.queues.len() >= count_max {
+            self.meet(Limit::Queues);
+            return Err(Fault::EntityLimit { kind: Kind::Queue, name: text(consume.queue), count_max });
+        }
         let name = self.made_up_name("amq.rabbitmq.reply-to.");
-        let queue =
-            Queue { auto_delete: true, ..Queue::new(name.as_slice().into(), QueueArguments::default(), now) };
+        // Whoever is asked learns the name, and may do nothing with it but publish.
+        let queue = Queue {
+            auto_delete: true,
+            exclusive_to: Some(id),
+            ..Queue::new(name.as_slice().into(), QueueArguments::default(), now)
+        };
         let shared = queue.name.clone();
         let key = self.queues.insert(queue);
         self.queue_names.insert(shared, key);
-        if let Some(channel) = self.channel(id, number) {
-            channel.reply_queue = Some(name);
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.exclusive_queues.push(key);
+            if let Some(channel) = connection.channel(number) {
+                channel.reply_queue = Some(name);
+            }
         }
         Ok(key)
     }
 
-    pub(super) fn cancel(&mut self, now: Instant, id: ConnectionId, number: u16, tag: &[u8], no_wait: bool) {
-        let consumers = self.channel(id, number).map(|channel| channel.consumers.clone()).unwrap_or_default();
-        let found = consumers
-            .into_iter()
-            .find(|consumer| self.consumers.get(*consumer).is_some_and(|consumer| consumer.tag == tag));
+    /// Returns the units of work that it took, as the next one.
+    pub(super) fn cancel(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        number: u16,
+        tag: &[u8],
+        no_wait: bool,
+    ) -> usize {
+        let found = self.channel(id, number).and_then(|channel| channel.consumers.get(tag).copied());
         // A tag that is not known counts as cancelled (basic.cancel in the reference).
-        if let Some(consumer) = found {
-            self.drop_consumer(now, consumer, false);
-        }
+        let work = found.map(|consumer| self.drop_consumers(now, &[consumer], false));
         if !no_wait {
             self.say(id, |out| Method::new(out, number, spec::BASIC_CANCEL_OK).short(tag).end());
         }
+        work.unwrap_or_default()
     }
 
-    /// Removes a consumer; its deliveries stay with its channel. `notify`: its queue is gone, so tell the client if
-    /// it understands.
-    pub(super) fn drop_consumer(&mut self, now: Instant, key: Key, notify: bool) {
-        let Some(consumer) = self.consumers.remove(key) else { return };
-        let (id, number) = (consumer.connection, consumer.channel);
-        let mut understands = false;
-        if let Some(connection) = self.connections.get_mut(id) {
+    /// Removes consumers; their deliveries stay with their channels. `notify`: their queue is gone, so tell the clients
+    /// that understand. Many at a time, since each queue has them in a row.
+    pub(super) fn drop_consumers(&mut self, now: Instant, keys: &[Key], notify: bool) -> usize {
+        let mut queues = Vec::new();
+        let mut waited = Vec::new();
+        for key in keys {
+            let Some(consumer) = self.consumers.remove(*key) else { continue };
+            let (id, number) = (consumer.connection, consumer.channel);
+            queues.push(consumer.queue);
+            let Some(connection) = self.connections.get_mut(id) else { continue };
             connection.consumers = connection.consumers.saturating_sub(1);
-            understands = connection.capabilities.consumer_cancel_notify;
+            if consumer.is_waiting {
+                waited.push(id);
+            }
+            let understands = connection.capabilities.consumer_cancel_notify;
             if let Some(channel) = connection.channel(number) {
-                channel.consumers.retain(|other| *other != key);
+                channel.consumers.remove(&consumer.tag);
+            }
+            if notify && understands {
+                self.say(id, |out| {
+                    // The second argument is no-wait: nobody needs the answer.
+                    Method::new(out, number, spec::BASIC_CANCEL).short(&consumer.tag).u8(1).end();
+                });
             }
         }
-        if notify && understands {
-            self.say(id, |out| {
-                // The second argument is no-wait: nobody needs the answer.
-                Method::new(out, number, spec::BASIC_CANCEL).short(&consumer.tag).u8(1).end();
-            });
+        let mut work = keys.len();
+        waited.sort_unstable();
+        waited.dedup();
+        for id in waited {
+            if let Some(connection) = self.connections.get_mut(id) {
+                work += connection.full_consumers.len() / 64;
+                connection.full_consumers.retain(|key| self.consumers.get(*key).is_some());
+            }
         }
-        let Some(queue) = self.queues.get_mut(consumer.queue) else { return };
-        queue.last_used = now;
-        if queue.forget_consumer(key) && queue.auto_delete {
-            self.remove_queue(now, consumer.queue);
-            return;
+        queues.sort_unstable();
+        queues.dedup();
+        for key in queues {
+            let Some(queue) = self.queues.get_mut(key) else { continue };
+            queue.last_used = now;
+            work += queue.consumers.len() / 64;
+            if queue.keep_consumers(|key| self.consumers.get(key).is_some()) && queue.auto_delete {
+                work += self.remove_queue(now, key);
+                continue;
+            }
+            // With a single active consumer it is the next one's turn.
+            if let Some(next) =
+                queue.consumers.first().copied().filter(|_| queue.arguments.single_active_consumer)
+            {
+                self.wake_consumer(next);
+            }
         }
-        // With a single active consumer it is the next one's turn.
-        if let Some(next) =
-            queue.consumers.first().copied().filter(|_| queue.arguments.single_active_consumer)
-        {
-            self.wake_consumer(next);
-        }
+        work
     }
 
     pub(super) fn get(
@@ -225,10 +267,14 @@ impl Broker {
         let delivery_tag = channel.next_delivery_tag;
         if !no_ack {
             channel.unacked.push(Unacked { delivery_tag, queue: key, consumer: Key::NONE, place });
+            self.store.wait();
         }
         if let Some(message) = self.store.get(place.message) {
             let tag = (delivery_tag, place.redelivered);
-            write::get_ok(connection.out.bytes(), frame_max, number, tag, left, message);
+            let sent = write::Sent { key: place.message, message, channel: number, frame_max };
+            if write::get_ok(&mut connection.out, tag, left, sent) {
+                self.store.hold(place.message);
+            }
         }
         self.stats.delivered += 1;
         self.stats.redelivered += u64::from(place.redelivered);
@@ -259,6 +305,7 @@ impl Broker {
             settled.extend(taken);
             taken.is_some()
         };
+        self.store.settle(settled.len());
         if is_known { Ok(settled) } else { Err(Fault::UnknownDeliveryTag(delivery_tag)) }
     }
 
@@ -272,19 +319,19 @@ impl Broker {
                 }
             }
         }
+        let mut work = settled.len();
         let unacked_max = self.options.unacked_max;
         if !settled.is_empty()
             && self.channel(id, number).is_some_and(|channel| {
                 channel.prefetch_of_all > 0 || channel.unacked.len() + settled.len() >= unacked_max
             })
         {
-            self.wake_channel(id, number);
+            work += self.wake_channel(id, number);
         }
-        let count = settled.len();
         self.settled = settled;
         // A burst's room is given back.
         self.settled.shrink_to(4096);
-        count
+        work
     }
 
     pub(super) fn ack(
@@ -311,16 +358,17 @@ impl Broker {
         multiple: bool,
         requeue: bool,
     ) -> Result<usize, Fault> {
-        let settled = self.settle(id, number, delivery_tag, multiple)?;
+        let mut settled = self.settle(id, number, delivery_tag, multiple)?;
+        let mut work = 0;
         if requeue {
-            self.requeue(&settled);
+            work = self.requeue(&mut settled);
         } else {
             for unacked in &settled {
                 self.stats.discarded += 1;
                 self.let_go(unacked.queue, unacked.place.message, Reason::Rejected);
             }
         }
-        Ok(self.after_settling(id, number, settled))
+        Ok(work + self.after_settling(id, number, settled))
     }
 
     pub(super) fn recover(
@@ -333,56 +381,61 @@ impl Broker {
         if !requeue {
             return Err(Fault::NotImplemented("recover with requeue=false"));
         }
-        let settled = self.settle(id, number, 0, true)?;
-        self.requeue(&settled);
+        let mut settled = self.settle(id, number, 0, true)?;
+        let work = self.requeue(&mut settled);
         if !is_async {
             self.say(id, |out| write::bare(out, number, spec::BASIC_RECOVER_OK));
         }
-        Ok(self.after_settling(id, number, settled))
+        Ok(work + self.after_settling(id, number, settled))
     }
 
-    /// Puts messages back to where they were. From the last to the first, since then each goes to the front.
-    fn requeue(&mut self, settled: &[Unacked]) {
-        for unacked in settled.iter().rev() {
-            let Some(queue) = self.queues.get_mut(unacked.queue) else {
+    /// Puts messages back to where they were. Returns the units of work that it took.
+    fn requeue(&mut self, settled: &mut [Unacked]) -> usize {
+        settled.sort_unstable_by_key(|unacked| (unacked.queue, unacked.place.position));
+        let mut work = 0;
+        for of_queue in settled.chunk_by(|a, b| a.queue == b.queue) {
+            let Some(key) = of_queue.first().map(|unacked| unacked.queue) else { continue };
+            let Some(queue) = self.queues.get_mut(key) else {
                 // The queue is gone, and its messages with it.
-                self.store.release(unacked.place.message);
+                of_queue.iter().for_each(|unacked| self.store.release(unacked.place.message));
                 continue;
             };
-            queue.put_back(super::queue::Place { redelivered: true, ..unacked.place });
-            self.make_due(unacked.queue);
+            let places = of_queue.iter().map(|unacked| Place { redelivered: true, ..unacked.place });
+            work += queue.put_back(places) / 64;
+            self.make_due(key);
         }
+        work
     }
 
-    /// Takes everything back that a channel has: deliveries go to their queues, consumers go.
-    pub(super) fn release_channel(&mut self, now: Instant, id: ConnectionId, number: u16) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        let Some(channel) = connection.channel(number) else { return };
-        if let Content::Body { incoming, remaining } = std::mem::take(&mut channel.content) {
-            let had = (incoming.bytes.len() - incoming.names_len - incoming.header_len) as u64;
-            connection.content_bytes = connection.content_bytes.saturating_sub((had + remaining) as usize);
+    /// Takes everything back that channels have: deliveries go to their queues, consumers go.
+    pub(super) fn release_channels(&mut self, now: Instant, id: ConnectionId, numbers: RangeInclusive<u16>) {
+        let (mut consumers, mut settled) = (Vec::new(), Vec::new());
+        for number in numbers.clone() {
+            let Some(channel) = self.channel(id, number) else { continue };
+            consumers.extend(std::mem::take(&mut channel.consumers).into_values());
+            channel.unacked.take_until(0, &mut settled);
+            if let Content::Body { incoming, .. } = std::mem::take(&mut channel.content) {
+                self.let_out(id, &incoming);
+            }
         }
-        let Some(channel) = connection.channel(number) else { return };
-        let consumers = std::mem::take(&mut channel.consumers);
-        let mut settled = Vec::new();
-        channel.unacked.take_until(0, &mut settled);
+        self.store.settle(settled.len());
         // First the messages, so that an auto-delete queue goes with all of them.
-        self.requeue(&settled);
-        for consumer in consumers {
-            self.drop_consumer(now, consumer, false);
+        self.turn_work += self.requeue(&mut settled);
+        self.turn_work += self.drop_consumers(now, &consumers, false);
+        for number in numbers {
+            // What was taken from publishers is confirmed also on a channel that ends; it is in its queues.
+            self.tell_confirms(id, number);
         }
-        // What was taken from publishers is confirmed also on a channel that ends; it is in its queues.
-        self.tell_confirms(id, number);
     }
 
     /// Takes everything back that a connection has.
     pub(super) fn release(&mut self, now: Instant, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let numbers = connection.channels.len() as u16;
-        for number in 0..numbers {
-            self.release_channel(now, id, number);
-        }
+        let last = connection.channels.len().saturating_sub(1) as u16;
+        self.release_channels(now, id, 0..=last);
+        self.leave_room(id);
         if let Some(connection) = self.connections.get_mut(id) {
+            self.channels -= connection.channels.iter().flatten().count();
             connection.channels = Vec::new();
             connection.full_consumers = Vec::new();
             for queue in std::mem::take(&mut connection.exclusive_queues) {
@@ -420,11 +473,14 @@ impl Broker {
         self.make_due(queue);
     }
 
-    fn wake_channel(&mut self, id: ConnectionId, number: u16) {
-        let consumers = self.channel(id, number).map(|channel| channel.consumers.clone()).unwrap_or_default();
-        for consumer in consumers {
-            self.wake_consumer(consumer);
+    /// Returns the units of work that it took.
+    fn wake_channel(&mut self, id: ConnectionId, number: u16) -> usize {
+        let Some(channel) = self.channel(id, number) else { return 0 };
+        let consumers: Vec<Key> = channel.consumers.values().copied().collect();
+        for consumer in &consumers {
+            self.wake_consumer(*consumer);
         }
+        consumers.len() / 8
     }
 
     /// Writes the confirms of a channel that were gathered.

@@ -16,9 +16,13 @@ use super::exchanges::Exchanges;
 use super::fault::Fault;
 use super::message::Store;
 use super::names::{Names, SeededState};
-use super::notice::{Notice, Stats};
-use super::options::{CONSUMER_ALLOWANCE, NOTICES_MAX, Options, UNBLOCK_TENTHS, WORK_PER_RECEIVE};
+use super::notice::{Limit, Notice, Stats};
+use super::options::{
+    CONSUMER_ALLOWANCE, DELIVERIES_OF_ALL_PER_TURN, NOTICES_MAX, OUTGOING_BYTES_LEAST, Options,
+    UNBLOCK_TENTHS, WORK_PER_RECEIVE, WORK_PER_TURN,
+};
 use super::queue::Queue;
+use super::room::Room;
 use super::slots::{Key, Slots};
 use super::write::{self, Method};
 use crate::amqp::frame::{self, Cut};
@@ -54,14 +58,15 @@ pub enum Fate {
 pub(super) enum TimerKey {
     Connection(Key),
     Queue(Key),
+    Room,
 }
 
 /// What became of a frame.
 pub(super) enum Taken {
     /// It is done, and cost so much.
     Yes(usize),
-    /// It waits, since memory is short.
-    Held,
+    /// It waits, for this.
+    Held(Hold),
 }
 
 /// A broker with one virtual host, `/`.
@@ -84,6 +89,13 @@ pub struct Broker {
     outputs: VecDeque<ConnectionId>,
     resumed: VecDeque<ConnectionId>,
     notices: VecDeque<Notice>,
+    /// Channels of all connections.
+    pub(super) channels: usize,
+    /// What may wait for a client's socket now, see `Options::outgoing_bytes_max`.
+    pub(super) outgoing_max: usize,
+    pub(super) room: Room,
+    /// Units of work since the last turn ended.
+    pub(super) turn_work: usize,
     is_short: bool,
     is_stopping: bool,
     pub(super) stats: Stats,
@@ -116,6 +128,10 @@ impl Broker {
             outputs: VecDeque::new(),
             resumed: VecDeque::new(),
             notices: VecDeque::new(),
+            channels: 0,
+            outgoing_max: options.outgoing_bytes_max,
+            room: Room::default(),
+            turn_work: 0,
             is_short: false,
             is_stopping: false,
             stats: Stats::default(),
@@ -133,7 +149,7 @@ impl Broker {
     pub fn connect(&mut self, now: Instant, peer: SocketAddr) -> Option<ConnectionId> {
         if self.is_stopping || self.connections.len() >= self.options.connections_max {
             self.stats.refused_connections += 1;
-            self.note_limit("connections", self.stats.refused_connections);
+            self.meet(Limit::Connections);
             return None;
         }
         let Options { frame_max, handshake_timeout, .. } = self.options;
@@ -142,6 +158,7 @@ impl Broker {
         let timeout = connection.poll_timeout();
         let id = self.connections.insert(connection);
         self.set_connection_timer(id, timeout);
+        self.share_output();
         Some(id)
     }
 
@@ -153,7 +170,7 @@ impl Broker {
         }
         let mut work = 0;
         loop {
-            let outgoing_bytes_max = self.options.outgoing_bytes_max;
+            let is_turn_over = self.is_turn_over();
             let Some(connection) = self.connections.get_mut(id) else {
                 window.consume(window.len());
                 return Next::Bytes;
@@ -171,11 +188,11 @@ impl Broker {
                 }
                 _ => {}
             }
-            if connection.out.len() > outgoing_bytes_max {
+            if connection.out.len() > self.outgoing_max {
                 connection.hold = Hold::Output;
                 return Next::Resumed;
             }
-            if work >= WORK_PER_RECEIVE {
+            if work >= WORK_PER_RECEIVE || work > 0 && is_turn_over {
                 return Next::Turn;
             }
             match frame::cut(window.filled(), connection.frame_max) {
@@ -184,9 +201,14 @@ impl Broker {
                 Ok(Cut::Frame(frame)) => {
                     let (channel, length) = (frame.channel, frame.wire_len());
                     match self.on_frame(now, id, frame) {
-                        Ok(Taken::Yes(units)) => work += 1 + units,
-                        Ok(Taken::Held) => {
-                            self.hold_publisher(id);
+                        Ok(Taken::Yes(units)) => {
+                            work += 1 + units;
+                            self.turn_work += 1 + units;
+                        }
+                        Ok(Taken::Held(hold)) => {
+                            if let Some(connection) = self.connections.get_mut(id) {
+                                connection.hold = hold;
+                            }
                             return Next::Resumed;
                         }
                         Err((method, fault)) => self.fail(now, id, channel, method, &fault),
@@ -219,8 +241,13 @@ impl Broker {
     /// Does what the turn has gathered: deliveries, dead letters, confirms. Returns whether there is more to do, in a
     /// further turn.
     pub fn finish_turn(&mut self, now: Instant) -> bool {
+        self.turn_work = 0;
         self.send_dead_letters(now);
+        let enough = self.stats.delivered + DELIVERIES_OF_ALL_PER_TURN;
         for _ in 0..self.due_queues.len() {
+            if self.stats.delivered >= enough {
+                break;
+            }
             let Some(queue) = self.due_queues.pop_front() else { break };
             self.serve(now, queue);
         }
@@ -229,6 +256,12 @@ impl Broker {
         }
         self.check_memory();
         self.has_work()
+    }
+
+    /// Whether enough was done since [`Broker::finish_turn`]: further windows are for the next turn, so that deliveries
+    /// and confirms do not wait for all of them.
+    pub fn is_turn_over(&self) -> bool {
+        self.turn_work >= WORK_PER_TURN
     }
 
     /// Whether [`Broker::finish_turn`] would find something to do.
@@ -254,16 +287,19 @@ impl Broker {
     pub fn advance(&mut self, now: Instant, id: ConnectionId, n: usize) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.sent(now, n);
-        if connection.out.len() > self.options.outgoing_bytes_max / 2 {
+        while let Some(message) = connection.out.frame_more(&self.store) {
+            self.store.release(message);
+        }
+        if connection.out.len() > self.outgoing_max / 2 {
             return;
         }
-        if connection.hold == Hold::Output {
-            connection.hold = Hold::Resumed;
-            self.resumed.push_back(id);
-        }
         let waiting = std::mem::take(&mut connection.full_consumers);
-        for consumer in waiting {
-            self.wake_consumer(consumer);
+        self.resume(id, Hold::Output);
+        for key in waiting {
+            if let Some(consumer) = self.consumers.get_mut(key) {
+                consumer.is_waiting = false;
+            }
+            self.wake_consumer(key);
         }
     }
 
@@ -286,7 +322,15 @@ impl Broker {
     pub fn disconnected(&mut self, now: Instant, id: ConnectionId) {
         self.release(now, id);
         self.timers.set(TimerKey::Connection(id), None);
-        self.connections.remove(id);
+        if let Some(connection) = self.connections.remove(id) {
+            connection.out.messages().for_each(|message| self.store.release(message));
+        }
+        self.share_output();
+    }
+
+    fn share_output(&mut self) {
+        let share = self.options.memory_bytes / 4 / self.connections.len().max(1);
+        self.outgoing_max = share.max(OUTGOING_BYTES_LEAST).min(self.options.outgoing_bytes_max);
     }
 
     /// When [`Broker::handle_deadline`] wants to be called.
@@ -300,6 +344,7 @@ impl Broker {
             match key {
                 TimerKey::Connection(id) => self.on_connection_deadline(now, id),
                 TimerKey::Queue(queue) => self.on_queue_deadline(now, queue),
+                TimerKey::Room => self.on_room_deadline(now),
             }
         }
     }
@@ -328,6 +373,11 @@ impl Broker {
     pub fn stats(&self) -> Stats {
         Stats {
             connections: self.connections.len(),
+            channels: self.channels,
+            ready: self.queues.iter().map(|(_, queue)| queue.ready.len()).sum(),
+            unacked: self.store.waiting(),
+            unfinished_bytes: self.room.taken(),
+            is_blocking: self.is_short,
             queues: self.queues.len(),
             consumers: self.consumers.len(),
             exchanges: self.exchanges.len(),
@@ -365,10 +415,27 @@ impl Broker {
         }
     }
 
-    /// Tells of a limit, ever more rarely.
-    pub(super) fn note_limit(&mut self, what: &'static str, count: u64) {
+    /// Counts that a limit was met, and tells of it, ever more rarely.
+    pub(super) fn meet(&mut self, what: Limit) {
+        let Some(count) = self.stats.limits.get_mut(what as usize) else { return };
+        *count += 1;
+        let count = *count;
         if count.is_power_of_two() {
             self.note(Notice::Limit { what, count });
+        }
+    }
+
+    pub(super) fn set_timer(&mut self, key: TimerKey, at: Instant) {
+        self.timers.set(key, Some(at));
+    }
+
+    /// Lets the owner read a connection again that waits for `hold`.
+    pub(super) fn resume(&mut self, id: ConnectionId, hold: Hold) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.hold == hold
+        {
+            connection.hold = Hold::Resumed;
+            self.resumed.push_back(id);
         }
     }
 
@@ -410,12 +477,6 @@ impl Broker {
         let most = self.options.memory_bytes;
         let consumes = self.connections.get(id).is_some_and(|connection| connection.consumers > 0);
         self.store.bytes() > if consumes { most + most / CONSUMER_ALLOWANCE } else { most }
-    }
-
-    fn hold_publisher(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.hold = Hold::Memory;
-        }
     }
 
     /// Blocks publishers when messages take too much, and lets them go on when they don't any more.
@@ -472,11 +533,6 @@ impl Broker {
         if std::mem::take(&mut connection.is_told_blocked) && connection.phase == Phase::Open {
             self.say(id, |out| write::bare(out, 0, spec::CONNECTION_UNBLOCKED));
         }
-        if let Some(connection) = self.connections.get_mut(id)
-            && connection.hold == Hold::Memory
-        {
-            connection.hold = Hold::Resumed;
-            self.resumed.push_back(id);
-        }
+        self.resume(id, Hold::Memory);
     }
 }

@@ -5,9 +5,9 @@
 //! Open --fault, close sent--> Closing --close-ok--> gone
 //! ```
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
-use super::queue::Place;
+use super::queue::{Place, give_back};
 use super::slots::Key;
 use super::write::Confirms;
 
@@ -34,6 +34,9 @@ pub(super) struct Incoming {
     pub(super) bytes: Vec<u8>,
     pub(super) names_len: usize,
     pub(super) header_len: usize,
+    /// What of it is counted as unfinished with its connection, and what with all.
+    pub(super) size: usize,
+    pub(super) reserved: usize,
 }
 
 /// A delivery that waits for its acknowledgement.
@@ -107,9 +110,10 @@ impl Waiting {
         while self.row.front().is_some_and(|(_, is_gap)| *is_gap) {
             self.row.pop_front();
         }
-        if self.row.len() > 2 * self.count + 64 {
+        if self.row.len() > self.count + self.count / 4 + 64 {
             self.row.retain(|(_, is_gap)| !is_gap);
         }
+        give_back(&mut self.row);
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Unacked> {
@@ -132,7 +136,8 @@ pub(super) struct Channel {
     pub(super) prefetch_of_all: u16,
     /// Whether deliveries rest (channel.flow).
     pub(super) is_paused: bool,
-    pub(super) consumers: Vec<Key>,
+    /// By tag.
+    pub(super) consumers: BTreeMap<Vec<u8>, Key>,
     /// The queue last declared, for methods that name none.
     pub(super) last_queue: Option<Vec<u8>>,
     /// Publisher confirms, once selected.
@@ -163,6 +168,8 @@ pub(super) struct Consumer {
     pub(super) unacked: u32,
     /// Whether it has left its queue's row of turns for want of room.
     pub(super) is_full: bool,
+    /// Whether it stands among those that wait for their connection's output.
+    pub(super) is_waiting: bool,
 }
 
 impl Consumer {
@@ -211,6 +218,7 @@ mod tests {
         (2..=10_000).for_each(|tag| assert!(waiting.take(tag).is_some()));
         assert_eq!(waiting.len(), 1);
         assert!(waiting.row.len() < 100);
+        assert!(waiting.row.capacity() <= 4096 * 2, "{}", waiting.row.capacity());
         assert!(waiting.take(1).is_some() && waiting.row.is_empty());
     }
 }

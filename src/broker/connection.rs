@@ -43,6 +43,8 @@ pub(super) enum Hold {
     Output,
     /// It publishes, and memory is short.
     Memory,
+    /// It has begun a large message, and there are too many such.
+    Room,
     /// They may be handed in again, and have not been yet.
     Resumed,
 }
@@ -77,6 +79,11 @@ pub(super) struct Connection {
     pub(super) consumers: usize,
     /// Octets of messages that have not come to their end.
     pub(super) content_bytes: usize,
+    /// How many of them were taken from the common room.
+    pub(super) reserved_bytes: usize,
+    /// Octets of messages that have come, and how many they were when it was last looked; `None`: it was let in since.
+    pub(super) content_received: u64,
+    pub(super) content_mark: Option<u64>,
     pub(super) hold: Hold,
     pub(super) has_published: bool,
     pub(super) is_told_blocked: bool,
@@ -109,6 +116,9 @@ impl Connection {
             full_consumers: Vec::new(),
             consumers: 0,
             content_bytes: 0,
+            reserved_bytes: 0,
+            content_received: 0,
+            content_mark: None,
             hold: Hold::None,
             has_published: false,
             is_told_blocked: false,

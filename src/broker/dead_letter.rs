@@ -4,11 +4,13 @@
 //! turns and not the stack. One that comes round to a queue again without a consumer having rejected it on the way is
 //! dropped, as with RabbitMQ.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::broker::Broker;
 use super::message::Message;
-use super::options::DELIVERIES_PER_TURN;
+use super::notice::Limit;
+use super::options::{CONSUMER_ALLOWANCE, DEATHS_MAX, WORK_PER_RECEIVE};
 use super::properties;
 use super::publish::Sent;
 use super::slots::Key;
@@ -36,9 +38,9 @@ impl Reason {
 /// A message on its way.
 #[derive(Debug)]
 pub(super) struct DeadLetter {
-    queue: Vec<u8>,
-    exchange: Vec<u8>,
-    routing_key: Option<Vec<u8>>,
+    queue: Arc<[u8]>,
+    exchange: Arc<str>,
+    routing_key: Option<Arc<str>>,
     /// The place that it had in the queue, which it keeps.
     message: Key,
     reason: Reason,
@@ -59,15 +61,18 @@ impl Broker {
             self.store.release(message);
             return;
         };
-        let routing_key = queue.arguments.dead_letter_routing_key.clone().map(String::into_bytes);
-        let (queue, exchange) = (queue.name.to_vec(), exchange.into_bytes());
+        let routing_key = queue.arguments.dead_letter_routing_key.clone();
+        let queue = queue.name.clone();
         self.dead_letters.push_back(DeadLetter { queue, exchange, routing_key, message, reason });
     }
 
     /// Sends on what was let go of.
     pub(super) fn send_dead_letters(&mut self, now: Instant) {
-        for _ in 0..DELIVERIES_PER_TURN {
-            let Some(letter) = self.dead_letters.pop_front() else { return };
+        let mut work = 0;
+        while work < WORK_PER_RECEIVE
+            && let Some(letter) = self.dead_letters.pop_front()
+        {
+            work += 8;
             let sent = self.store.get(letter.message).and_then(|message| {
                 let made = make(message, &letter, self.wall_s(now));
                 made.map(|(bytes, names_len, header_len)| {
@@ -76,43 +81,58 @@ impl Broker {
             });
             if let Some((bytes, names_len, header_len, body_len)) = sent {
                 let message = Message::new(bytes, names_len, header_len);
-                self.send_dead_letter(now, message, body_len as u32);
+                work += self.send_dead_letter(now, letter.message, message, body_len as u32);
             }
             self.store.release(letter.message);
         }
     }
 
-    fn send_dead_letter(&mut self, now: Instant, message: Message, body_bytes: u32) {
+    /// Puts a dead letter where it goes, in place of `old`. Returns the units of work that it took.
+    fn send_dead_letter(&mut self, now: Instant, old: Key, message: Message, body_bytes: u32) -> usize {
         let mut routed = std::mem::take(&mut self.routed);
         routed.clear();
         let (exchange, routing_key) = message.split_names();
         let headers = properties::parse(message.header()).and_then(|properties| properties.headers);
         // An exchange that is not there, or takes nothing from outside, takes no dead letters either.
-        let _ = self.route(exchange, routing_key, headers, &mut routed);
+        let work = self.route(exchange, routing_key, headers, &mut routed).ok().flatten().unwrap_or_default();
         let deaths = headers.and_then(|headers| table::find(headers, b"x-death")).and_then(Value::array);
         routed.retain(|queue| {
             let name = self.queues.get(*queue).map(|queue| queue.name.as_ref()).unwrap_or_default();
             !is_circle(deaths.unwrap_or_default(), name)
         });
         self.routed = routed;
+        // Nobody can be kept from dying, so what becomes more by it has to end somewhere.
+        let is_more = self.routed.len() > 1 || !self.store.is_single(old);
+        if is_more
+            && self.store.bytes() > self.options.memory_bytes / CONSUMER_ALLOWANCE * (CONSUMER_ALLOWANCE + 1)
+        {
+            self.meet(Limit::DeadLetters);
+            return work;
+        }
         let key = self.store.insert(message);
         self.stats.dead_lettered += 1;
         self.distribute(now, key, Sent { body_bytes, expiration_ms: None });
         self.store.sweep(key);
+        work + self.routed.len()
     }
 }
 
-/// Whether a message that died so often has been in `queue`, and no consumer has rejected it since.
+/// Whether a message that died so often has been in `queue`, and no consumer has rejected it since. The last death is
+/// the first of the list. One that has died in too many places has gone round too, whatever they are called.
 fn is_circle(deaths: &[u8], queue: &[u8]) -> bool {
-    let mut was_there = false;
+    if table::items(deaths).count() > DEATHS_MAX {
+        return true;
+    }
     for death in table::items(deaths).filter_map(Value::table) {
         let text = |name: &[u8]| table::find(death, name).and_then(Value::text).unwrap_or_default();
         if text(b"reason") == b"rejected" {
             return false;
         }
-        was_there |= text(b"queue") == queue;
+        if text(b"queue") == queue {
+            return true;
+        }
     }
-    was_there
+    false
 }
 
 /// The message as it is sent on: new names, new headers, the same body.
@@ -122,8 +142,8 @@ fn make(message: &Message, letter: &DeadLetter, wall_s: u64) -> Option<(Vec<u8>,
     let headers = headers(properties.headers.unwrap_or_default(), letter, (exchange, routing_key), wall_s);
     let header = properties::dead_lettered(message.header(), &properties, &headers);
     let mut bytes = Vec::with_capacity(message.body().len() + header.len() + 64);
-    write::short(&mut bytes, &letter.exchange);
-    write::short(&mut bytes, letter.routing_key.as_deref().unwrap_or(routing_key));
+    write::short(&mut bytes, letter.exchange.as_bytes());
+    write::short(&mut bytes, letter.routing_key.as_ref().map_or(routing_key, |key| key.as_bytes()));
     let names_len = bytes.len();
     bytes.extend_from_slice(&header);
     bytes.extend_from_slice(message.body());
@@ -137,7 +157,7 @@ fn headers(old: &[u8], letter: &DeadLetter, (exchange, routing_key): (&[u8], &[u
     let before = table::find(old, b"x-death").and_then(Value::array).unwrap_or_default();
     let is_same = |death: &[u8]| {
         let text = |name: &[u8]| table::find(death, name).and_then(Value::text);
-        text(b"queue") == Some(letter.queue.as_slice()) && text(b"reason") == Some(reason)
+        text(b"queue") == Some(&letter.queue) && text(b"reason") == Some(reason)
     };
     let count = table::items(before)
         .filter_map(Value::table)
@@ -201,7 +221,7 @@ mod tests {
     use super::*;
 
     fn letter(queue: &str, reason: Reason) -> DeadLetter {
-        let (queue, exchange) = (queue.as_bytes().to_vec(), b"dlx".to_vec());
+        let (queue, exchange) = (queue.as_bytes().into(), "dlx".into());
         DeadLetter { queue, exchange, routing_key: None, message: Key::NONE, reason }
     }
 
@@ -224,6 +244,10 @@ mod tests {
             })
             .collect();
         assert_eq!(counts, [(Some(b"q".to_vec()), Some(2)), (Some(b"r".to_vec()), Some(1))]);
+        assert!(is_circle(deaths, b"q"), "it expired there last");
+        assert!(!is_circle(deaths, b"r"), "a consumer rejected it there");
+        let rejected = headers(&thrice, &letter("r", Reason::Rejected), names, 12);
+        let deaths = table::find(&rejected, b"x-death").and_then(Value::array).expect("deaths");
         assert!(!is_circle(deaths, b"q"), "a consumer rejected it on the way");
         let deaths = table::find(&once, b"x-death").and_then(Value::array).expect("deaths");
         assert!(is_circle(deaths, b"q") && !is_circle(deaths, b"z"));

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use super::arguments::{self, QueueArguments};
 use super::broker::{Broker, ConnectionId};
 use super::command::{Bind, ExchangeDeclare, QueueDeclare};
-use super::exchanges::{Destination, Exchange, ExchangeKind};
+use super::exchanges::{self, Destination, Exchange, ExchangeKind};
 use super::fault::{Fault, Kind, text};
 use super::matching;
-use super::notice::Notice;
+use super::notice::{Limit, Notice};
 use super::queue::Queue;
 use super::slots::Key;
 use super::write::{self, Method};
@@ -78,6 +78,10 @@ impl Broker {
             return Err(Fault::DefaultExchange);
         }
         let alternate = table::find(declare.arguments, b"alternate-exchange").and_then(Value::text);
+        if alternate.is_some_and(|name| name.len() > usize::from(u8::MAX)) {
+            let (argument, kind) = ("alternate-exchange", Kind::Exchange);
+            return Err(Fault::InvalidArgument { name: argument, kind, entity: text(name) });
+        }
         if let Some(key) = self.exchanges.find(name) {
             let Some(exchange) = self.exchanges.get(key) else { return Ok(()) };
             let quoted = |value: &str| format!("'{value}'");
@@ -105,18 +109,13 @@ impl Broker {
         }
         let count_max = self.options.exchanges_max;
         if self.exchanges.len() >= count_max {
-            self.refuse_by_limit("exchanges");
+            self.meet(Limit::Exchanges);
             return Err(Fault::EntityLimit { kind: Kind::Exchange, name: text(name), count_max });
         }
         let flags = (durable, auto_delete, internal);
         let exchange = Exchange::new(name.into(), kind, flags, alternate.map(Arc::from), &self.state);
         self.exchanges.insert(exchange);
         Ok(())
-    }
-
-    pub(super) fn refuse_by_limit(&mut self, what: &'static str) {
-        self.stats.refused_by_limit += 1;
-        self.note_limit(what, self.stats.refused_by_limit);
     }
 
     pub(super) fn delete_exchange(
@@ -160,8 +159,13 @@ impl Broker {
             let (name, kind) = ("x-match", Kind::Exchange);
             return Err(Fault::InvalidArgument { name, kind, entity: text(source) });
         }
-        if self.exchanges.bindings() >= self.options.bindings_max {
-            self.refuse_by_limit("bindings");
+        if self.exchanges.is_bound(key, destination, routing_key, arguments) {
+            return Ok(());
+        }
+        let weight = self.exchanges.weight() + exchanges::weight(routing_key, arguments);
+        if self.exchanges.bindings() >= self.options.bindings_max || weight > self.options.bindings_weight_max
+        {
+            self.meet(Limit::Bindings);
             return Err(Fault::BindingLimit(self.options.bindings_max));
         }
         self.exchanges.bind(key, destination, routing_key, arguments);
@@ -307,7 +311,7 @@ impl Broker {
         let arguments = arguments::queue(declare.arguments, declare.queue)?;
         let count_max = self.options.queues_max;
         if self.queues.len() >= count_max {
-            self.refuse_by_limit("queues");
+            self.meet(Limit::Queues);
             return Err(Fault::EntityLimit { kind: Kind::Queue, name: text(declare.queue), count_max });
         }
         let name: Arc<[u8]> = if declare.queue.is_empty() {
@@ -416,9 +420,7 @@ impl Broker {
         if let Some(owner) = queue.exclusive_to.and_then(|owner| self.connections.get_mut(owner)) {
             owner.exclusive_queues.retain(|other| *other != key);
         }
-        for consumer in queue.consumers {
-            self.drop_consumer(now, consumer, true);
-        }
+        self.drop_consumers(now, &queue.consumers, true);
         count
     }
 }

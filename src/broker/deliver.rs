@@ -7,7 +7,7 @@ use super::channel::Unacked;
 use super::dead_letter::Reason;
 use super::options::DELIVERIES_PER_TURN;
 use super::slots::Key;
-use super::write::{self, Deliver};
+use super::write::{self, Deliver, Sent};
 
 impl Broker {
     /// Delivers a queue's messages to consumers that have room, in turns.
@@ -28,7 +28,7 @@ impl Broker {
 
     /// Returns whether there may be more to do.
     fn deliver_one(&mut self, now: Instant, key: Key) -> bool {
-        let (outgoing_bytes_max, unacked_max) = (self.options.outgoing_bytes_max, self.options.unacked_max);
+        let (outgoing_max, unacked_max) = (self.outgoing_max, self.options.unacked_max);
         let Some(queue) = self.queues.get_mut(key) else { return false };
         if queue.expires_messages && queue.ready.front().is_some_and(|place| place.expires_ms != u64::MAX) {
             self.drop_expired(now, key);
@@ -46,7 +46,7 @@ impl Broker {
             queue.leave();
             return true;
         };
-        let is_slow = connection.out.len() > outgoing_bytes_max;
+        let is_slow = connection.out.len() > outgoing_max;
         let frame_max = connection.frame_max;
         let Some(channel) =
             connection.channels.get_mut(usize::from(consumer.channel)).and_then(Option::as_mut)
@@ -61,7 +61,8 @@ impl Broker {
         if !has_room {
             queue.leave();
             consumer.is_full = true;
-            if is_slow {
+            if is_slow && !consumer.is_waiting {
+                consumer.is_waiting = true;
                 connection.full_consumers.push(turn.consumer);
             }
             return true;
@@ -71,13 +72,13 @@ impl Broker {
         channel.next_delivery_tag += 1;
         let delivery_tag = channel.next_delivery_tag;
         if let Some(message) = self.store.get(place.message) {
-            let deliver = Deliver {
-                channel: consumer.channel,
-                consumer_tag: &consumer.tag,
-                delivery_tag,
-                redelivered: place.redelivered,
-            };
-            write::deliver(connection.out.bytes(), frame_max, &deliver, message);
+            let deliver =
+                Deliver { consumer_tag: &consumer.tag, delivery_tag, redelivered: place.redelivered };
+            let (key, channel) = (place.message, consumer.channel);
+            let sent = Sent { key, message, channel, frame_max };
+            if write::deliver(&mut connection.out, &deliver, sent) {
+                self.store.hold(key);
+            }
         }
         if consumer.no_ack {
             self.store.release(place.message);
@@ -85,6 +86,7 @@ impl Broker {
         } else {
             consumer.unacked += 1;
             channel.unacked.push(Unacked { delivery_tag, queue: key, consumer: turn.consumer, place });
+            self.store.wait();
         }
         self.stats.delivered += 1;
         self.stats.redelivered += u64::from(place.redelivered);

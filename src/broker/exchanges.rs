@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::matching;
 use super::names::{Names, SeededState};
-use super::options::ROUTES_MAX;
+use super::options::{ROUTES_BYTES_MAX, ROUTES_MAX, WEIGHT_PER_UNIT};
 use super::slots::{Key, Slots};
 
 /// What decides at an exchange.
@@ -53,6 +53,8 @@ pub(super) struct Exchange {
     routes: HashMap<Box<[u8]>, Box<[Key]>, SeededState>,
     /// The bindings' generation that `routes` are of.
     routes_of: u64,
+    /// What `routes` take.
+    routes_bytes: usize,
 }
 
 impl Exchange {
@@ -64,7 +66,15 @@ impl Exchange {
         state: &SeededState,
     ) -> Exchange {
         let routes = HashMap::with_hasher(state.clone());
-        Exchange { name, kind, durable, auto_delete, internal, alternate, routes, routes_of: 0 }
+        let (routes_of, routes_bytes) = (0, 0);
+        Exchange { name, kind, durable, auto_delete, internal, alternate, routes, routes_of, routes_bytes }
+    }
+
+    /// Forgets its routes; returns what they took.
+    fn forget_routes(&mut self) -> usize {
+        // Not cleared, since that would keep the room.
+        self.routes = HashMap::with_hasher(self.routes.hasher().clone());
+        std::mem::take(&mut self.routes_bytes)
     }
 }
 
@@ -93,7 +103,19 @@ pub(super) struct Exchanges {
     incoming: BTreeSet<Incoming>,
     /// Counts changes of bindings.
     generation: u64,
+    /// What all bindings weigh, see [`weight`].
+    weight: usize,
+    /// What the remembered routes of all exchanges take.
+    routes_bytes: usize,
     empty: Arc<[u8]>,
+}
+
+/// What a binding weighs: what it takes, in octets, and what it costs a message that has to look at it. Between two `#`
+/// of a pattern each word is tried at each place of a key, of which there may be 256.
+pub(super) fn weight(routing_key: &[u8], arguments: &[u8]) -> usize {
+    let words = || routing_key.split(|&octet| octet == b'.');
+    let tries = if words().filter(|word| *word == b"#").count() > 1 { words().count() * 256 } else { 0 };
+    64 + routing_key.len() + arguments.len() + tries
 }
 
 impl Exchanges {
@@ -105,6 +127,8 @@ impl Exchanges {
             outgoing: BTreeSet::new(),
             incoming: BTreeSet::new(),
             generation: 1,
+            weight: 0,
+            routes_bytes: 0,
             empty: Arc::from(Vec::new()),
         };
         for (name, kind) in [
@@ -127,6 +151,11 @@ impl Exchanges {
         self.outgoing.len()
     }
 
+    /// What all bindings weigh.
+    pub(super) fn weight(&self) -> usize {
+        self.weight
+    }
+
     pub(super) fn find(&self, name: &[u8]) -> Option<Key> {
         self.names.get(name)
     }
@@ -147,6 +176,16 @@ impl Exchanges {
         self.bindings_of(key, &[]).next().is_some()
     }
 
+    pub(super) fn is_bound(
+        &self,
+        source: Key,
+        destination: Destination,
+        routing_key: &[u8],
+        arguments: &[u8],
+    ) -> bool {
+        self.outgoing.contains(&(source, routing_key.into(), destination, arguments.into()))
+    }
+
     /// Adds a binding, or finds that it is there.
     pub(super) fn bind(
         &mut self,
@@ -157,6 +196,7 @@ impl Exchanges {
     ) {
         let (routing_key, arguments): (Arc<[u8]>, Arc<[u8]>) = (routing_key.into(), arguments.into());
         if self.outgoing.insert((source, routing_key.clone(), destination, arguments.clone())) {
+            self.weight += weight(&routing_key, &arguments);
             self.incoming.insert((destination, source, routing_key, arguments));
             self.generation += 1;
         }
@@ -171,11 +211,20 @@ impl Exchanges {
         arguments: &[u8],
     ) {
         self.remove(&(source, routing_key.into(), destination, arguments.into()));
-        self.drop_unused(vec![source]);
+        if self.is_unused(source) {
+            self.delete(source);
+        }
     }
 
-    /// Removes whatever leads to `destination`.
+    /// Removes whatever leads to `destination`, and sources that were to go with their last binding.
     pub(super) fn forget(&mut self, destination: Destination) {
+        for source in self.cut_off(destination) {
+            self.delete(source);
+        }
+    }
+
+    /// Removes whatever leads to `destination`. Returns the sources that are to go.
+    fn cut_off(&mut self, destination: Destination) -> Vec<Key> {
         let lower = (destination, Key::NONE, self.empty.clone(), self.empty.clone());
         let gone: Vec<Incoming> =
             self.incoming.range(lower..).take_while(|binding| binding.0 == destination).cloned().collect();
@@ -185,37 +234,39 @@ impl Exchanges {
             sources.push(source);
         }
         sources.dedup();
-        self.drop_unused(sources);
+        sources.retain(|source| self.is_unused(*source));
+        sources
     }
 
-    /// Removes an exchange with all its bindings.
+    /// Removes an exchange with all its bindings, and those that have lost their last binding by that. A client may
+    /// have made a row of thousands, so the stack is no place for them.
     pub(super) fn delete(&mut self, key: Key) {
-        let Some(exchange) = self.slots.remove(key) else { return };
-        self.names.remove(&exchange.name);
-        let gone: Vec<Outgoing> = self.bindings_of(key, &[]).cloned().collect();
-        for binding in gone {
-            self.remove(&binding);
+        let mut ahead = vec![key];
+        while let Some(key) = ahead.pop() {
+            let Some(mut exchange) = self.slots.remove(key) else { continue };
+            self.names.remove(&exchange.name);
+            self.routes_bytes -= exchange.forget_routes();
+            let gone: Vec<Outgoing> = self.bindings_of(key, &[]).cloned().collect();
+            for binding in gone {
+                self.remove(&binding);
+            }
+            self.generation += 1;
+            ahead.extend(self.cut_off(Destination::Exchange(key)));
         }
-        self.generation += 1;
-        self.forget(Destination::Exchange(key));
     }
 
     fn remove(&mut self, binding: &Outgoing) {
         if self.outgoing.remove(binding) {
             let (source, routing_key, destination, arguments) = binding;
+            self.weight -= weight(routing_key, arguments);
             self.incoming.remove(&(*destination, *source, routing_key.clone(), arguments.clone()));
             self.generation += 1;
         }
     }
 
-    /// Deletes those of `sources` that are auto-delete and have lost their last binding.
-    fn drop_unused(&mut self, sources: Vec<Key>) {
-        for source in sources {
-            if self.slots.get(source).is_some_and(|exchange| exchange.auto_delete) && !self.is_source(source)
-            {
-                self.delete(source);
-            }
-        }
+    /// Whether `source` is auto-delete and has no binding.
+    fn is_unused(&self, source: Key) -> bool {
+        self.slots.get(source).is_some_and(|exchange| exchange.auto_delete) && !self.is_source(source)
     }
 
     /// The bindings of `source` whose routing key is `routing_key` or sorts behind it.
@@ -224,41 +275,62 @@ impl Exchanges {
         self.outgoing.range(lower..).take_while(move |binding| binding.0 == source)
     }
 
-    /// Puts the queues that a message goes to into `found`, each once.
+    /// Puts the queues that a message goes to into `found`, each once. Returns the units of work that it took to find
+    /// them.
     pub(super) fn route(
         &mut self,
         source: Key,
         routing_key: &[u8],
         headers: Option<&[u8]>,
         found: &mut Vec<Key>,
-    ) {
+    ) -> usize {
         if let Some(exchange) = self.slots.get(source)
             && exchange.routes_of == self.generation
             && let Some(route) = exchange.routes.get(routing_key)
         {
             found.extend_from_slice(route);
-            return;
+            return 0;
         }
-        let by_key = self.walk(source, routing_key, headers.unwrap_or_default(), found);
-        if by_key && let Some(exchange) = self.slots.get_mut(source) {
-            if exchange.routes_of != self.generation || exchange.routes.len() >= ROUTES_MAX {
-                exchange.routes.clear();
-                exchange.routes_of = self.generation;
-            }
-            exchange.routes.insert(routing_key.into(), found.as_slice().into());
+        let (by_key, weight) = self.walk(source, routing_key, headers.unwrap_or_default(), found);
+        if by_key {
+            self.remember(source, routing_key, found);
         }
+        weight / WEIGHT_PER_UNIT
     }
 
-    /// Returns whether the routing key alone decided.
-    fn walk(&self, start: Key, routing_key: &[u8], headers: &[u8], found: &mut Vec<Key>) -> bool {
-        let words = matching::words(routing_key);
-        let mut by_key = true;
+    /// Remembers a route, as far as there is room for it.
+    fn remember(&mut self, source: Key, routing_key: &[u8], found: &[Key]) {
+        // The entry and its two allocations.
+        let bytes = 128 + routing_key.len() + size_of_val(found);
+        if bytes > ROUTES_BYTES_MAX / 16 {
+            return;
+        }
+        if self.routes_bytes + bytes > ROUTES_BYTES_MAX {
+            for exchange in self.slots.iter_mut() {
+                self.routes_bytes -= exchange.forget_routes();
+            }
+        }
+        let Some(exchange) = self.slots.get_mut(source) else { return };
+        if exchange.routes_of != self.generation || exchange.routes.len() >= ROUTES_MAX {
+            self.routes_bytes -= exchange.forget_routes();
+            exchange.routes_of = self.generation;
+        }
+        exchange.routes.insert(routing_key.into(), found.into());
+        exchange.routes_bytes += bytes;
+        self.routes_bytes += bytes;
+    }
+
+    /// Returns whether the routing key alone decided, and what was looked at.
+    fn walk(&self, start: Key, routing_key: &[u8], table: &[u8], found: &mut Vec<Key>) -> (bool, usize) {
+        let key = matching::words(routing_key);
+        let mut pattern = Vec::new();
+        let mut headers = None;
+        let (mut by_key, mut looked_at) = (true, 0);
         // Exchanges may be bound in a circle: each is passed once.
         let mut passed = BTreeSet::from([start]);
         let mut ahead = vec![start];
         while let Some(source) = ahead.pop() {
             let Some(exchange) = self.slots.get(source) else { continue };
-            let before = (found.len(), ahead.len());
             let mut is_taken = false;
             let mut take = |destination: Destination| {
                 is_taken = true;
@@ -271,24 +343,35 @@ impl Exchanges {
                     }
                 }
             };
-            match exchange.kind {
-                ExchangeKind::Direct => self
-                    .bindings_of(source, routing_key)
-                    .take_while(|binding| *binding.1 == *routing_key)
-                    .for_each(|binding| take(binding.2)),
-                ExchangeKind::Fanout => self.bindings_of(source, &[]).for_each(|binding| take(binding.2)),
-                ExchangeKind::Topic => self
-                    .bindings_of(source, &[])
-                    .filter(|binding| matching::topic(&matching::words(&binding.1), &words))
-                    .for_each(|binding| take(binding.2)),
-                ExchangeKind::Headers => {
-                    by_key = false;
-                    self.bindings_of(source, &[])
-                        .filter(|binding| matching::headers(&binding.3, headers))
-                        .for_each(|binding| take(binding.2));
+            let first = if exchange.kind == ExchangeKind::Direct { routing_key } else { &[] };
+            looked_at += WEIGHT_PER_UNIT;
+            for binding in self.bindings_of(source, first) {
+                let (_, binding_key, destination, arguments) = binding;
+                looked_at += match exchange.kind {
+                    ExchangeKind::Direct | ExchangeKind::Fanout => WEIGHT_PER_UNIT / 8,
+                    ExchangeKind::Topic | ExchangeKind::Headers => weight(binding_key, arguments),
+                };
+                let fits = match exchange.kind {
+                    ExchangeKind::Direct if **binding_key != *routing_key => break,
+                    ExchangeKind::Direct | ExchangeKind::Fanout => true,
+                    ExchangeKind::Topic => {
+                        matching::words_into(binding_key, &mut pattern);
+                        matching::topic(&pattern, &key)
+                    }
+                    ExchangeKind::Headers => {
+                        by_key = false;
+                        let headers = headers.get_or_insert_with(|| {
+                            looked_at += table.len();
+                            matching::Headers::new(table)
+                        });
+                        matching::headers(arguments, headers)
+                    }
+                };
+                if fits {
+                    take(*destination);
                 }
             }
-            debug_assert!(is_taken || before == (found.len(), ahead.len()));
+            by_key &= exchange.kind != ExchangeKind::Headers;
             if !is_taken
                 && let Some(next) = exchange.alternate.as_ref().and_then(|name| self.names.get(name))
                 && passed.insert(next)
@@ -298,7 +381,16 @@ impl Exchanges {
         }
         found.sort_unstable();
         found.dedup();
-        by_key
+        (by_key, looked_at)
+    }
+
+    /// Panics if something is miscounted.
+    pub(super) fn audit(&self) {
+        let weights = self.outgoing.iter().map(|(_, key, _, arguments)| weight(key, arguments));
+        assert_eq!(self.weight, weights.sum::<usize>(), "bindings are misweighed");
+        let routes = self.slots.iter().map(|(_, exchange)| exchange.routes_bytes);
+        assert_eq!(self.routes_bytes, routes.sum::<usize>(), "remembered routes are miscounted");
+        assert!(self.routes_bytes <= ROUTES_BYTES_MAX);
     }
 }
 
@@ -378,5 +470,54 @@ mod tests {
         exchanges.bind(topic, Destination::Queue(queue[0]), b"a.*", b"");
         assert_eq!(routed(&mut exchanges, topic, b"a.b"), [queue[0]]);
         assert_eq!(routed(&mut exchanges, topic, b"b"), [queue[1]]);
+    }
+
+    #[test]
+    fn a_row_of_exchanges_goes_without_the_stack() {
+        let (mut exchanges, state) = exchanges();
+        let row: Vec<Key> = (0..100_000u32)
+            .map(|n| {
+                let name: Arc<[u8]> = n.to_be_bytes().as_slice().into();
+                let flags = (false, true, false);
+                exchanges.insert(Exchange::new(name, ExchangeKind::Fanout, flags, None, &state))
+            })
+            .collect();
+        for pair in row.windows(2) {
+            exchanges.bind(pair[0], Destination::Exchange(pair[1]), b"", b"");
+        }
+        let before = exchanges.len();
+        exchanges.delete(row[row.len() - 1]);
+        assert_eq!((before - exchanges.len(), exchanges.bindings()), (row.len(), 0));
+        exchanges.audit();
+    }
+
+    #[test]
+    fn what_is_remembered_has_a_limit_in_octets() {
+        let (mut exchanges, _) = exchanges();
+        let fanout = exchanges.find(b"amq.fanout").expect("pre-declared");
+        for queue in queues(10_000) {
+            exchanges.bind(fanout, Destination::Queue(queue), b"", b"");
+        }
+        // 80 KB each.
+        for n in 0..1000u32 {
+            let mut found = Vec::new();
+            exchanges.route(fanout, &n.to_be_bytes(), None, &mut found);
+            assert_eq!(found.len(), 10_000);
+        }
+        exchanges.audit();
+    }
+
+    #[test]
+    fn looking_at_bindings_is_work() {
+        let (mut exchanges, _) = exchanges();
+        let topic = exchanges.find(b"amq.topic").expect("pre-declared");
+        let queue = queues(1)[0];
+        for n in 0..10_000 {
+            let key = format!("some.words.{n}.#");
+            exchanges.bind(topic, Destination::Queue(queue), key.as_bytes(), b"");
+        }
+        let mut work = |key: &[u8]| exchanges.route(topic, key, None, &mut Vec::new());
+        assert!(work(b"some.words.7.x") > 1000, "it is not free");
+        assert_eq!(work(b"some.words.7.x"), 0, "the second time it is");
     }
 }

@@ -91,7 +91,10 @@ pub(super) enum Fault {
     ConsumerTagTaken(String),
     ChannelLimit(u16),
     ConsumerLimit(usize),
+    ChannelsOfAll(usize),
     ContentLimit(usize),
+    ContentStalled,
+    ContentCrowded,
     NotImplemented(&'static str),
     Shutdown,
 }
@@ -143,8 +146,11 @@ impl Fault {
             | Fault::UnknownVhost(_)
             | Fault::ConsumerTagTaken(_)
             | Fault::ChannelLimit(_)
+            | Fault::ChannelsOfAll(_)
             | Fault::ConsumerLimit(_) => Reply::Connection(Co::NotAllowed),
-            Fault::ContentLimit(_) => Reply::Connection(Co::ResourceError),
+            Fault::ContentLimit(_) | Fault::ContentStalled | Fault::ContentCrowded => {
+                Reply::Connection(Co::ResourceError)
+            }
             Fault::NotImplemented(_) => Reply::Connection(Co::NotImplemented),
             Fault::Shutdown => Reply::Connection(Co::ConnectionForced),
         }
@@ -266,6 +272,15 @@ impl fmt::Display for Fault {
             }
             Fault::ContentLimit(bytes_max) => {
                 write!(f, "unfinished messages of this connection exceed {bytes_max} bytes")
+            }
+            Fault::ChannelsOfAll(count_max) => {
+                write!(f, "number of channels has reached the maximum allowed limit of ({count_max})")
+            }
+            Fault::ContentStalled => {
+                f.write_str("unfinished messages got no further, and others wait for their room")
+            }
+            Fault::ContentCrowded => {
+                f.write_str("there is no room for another unfinished message of this connection")
             }
             Fault::NotImplemented(what) => f.write_str(what),
             Fault::Shutdown => f.write_str("broker forced connection closure with reason 'shutdown'"),

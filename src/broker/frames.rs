@@ -5,8 +5,9 @@ use std::time::Instant;
 use super::broker::{Broker, ConnectionId, Taken};
 use super::channel::{Channel, Content, Incoming};
 use super::command::{self, Command};
-use super::connection::Phase;
+use super::connection::{Hold, Phase};
 use super::fault::Fault;
+use super::notice::Limit;
 use super::properties;
 use super::write::{self, Method};
 use crate::amqp::frame::{Frame, FrameKind};
@@ -78,7 +79,7 @@ impl Broker {
         let is_publish = method == spec::BASIC_PUBLISH;
         if is_publish && self.must_hold(id) {
             self.note_publisher(id);
-            return Ok(Taken::Held);
+            return Ok(Taken::Held(Hold::Memory));
         }
         let Some(connection) = self.connections.get_mut(id) else { return Ok(Taken::Yes(0)) };
         if number > connection.channel_max {
@@ -91,7 +92,7 @@ impl Broker {
                 return if is_late { Ok(Taken::Yes(0)) } else { Err(blame(Fault::ChannelNotOpen)) };
             }
             command::parse(payload).map_err(blame)?;
-            self.open_channel(id, number);
+            self.open_channel(id, number).map_err(blame)?;
             return Ok(Taken::Yes(0));
         };
         if channel.is_closing {
@@ -116,16 +117,22 @@ impl Broker {
         }
     }
 
-    fn open_channel(&mut self, id: ConnectionId, number: u16) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
+    fn open_channel(&mut self, id: ConnectionId, number: u16) -> Result<(), Fault> {
+        if self.channels >= self.options.channels_max {
+            self.meet(Limit::Channels);
+            return Err(Fault::ChannelsOfAll(self.options.channels_max));
+        }
+        let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
         let at = usize::from(number);
         if connection.channels.len() <= at {
             connection.channels.resize_with(at + 1, || None);
         }
         if let Some(place) = connection.channels.get_mut(at) {
             *place = Some(Box::default());
+            self.channels += 1;
         }
         self.say(id, |out| Method::new(out, number, spec::CHANNEL_OPEN_OK).long(b"").end());
+        Ok(())
     }
 
     /// A channel that we closed: everything but the answer is passed over.
@@ -148,7 +155,7 @@ impl Broker {
         if let Some(connection) = self.connections.get_mut(id)
             && let Some(place) = connection.channels.get_mut(usize::from(number))
         {
-            *place = None;
+            self.channels -= usize::from(place.take().is_some());
         }
     }
 
@@ -161,10 +168,12 @@ impl Broker {
     ) -> Result<Taken, Fault> {
         match command {
             Command::ChannelOpen => return Err(Fault::ChannelOpenTwice),
-            Command::ChannelFlow { is_active } => self.flow(id, number, is_active),
+            Command::ChannelFlow { is_active } => {
+                return Ok(Taken::Yes(self.flow(id, number, is_active)));
+            }
             Command::ChannelFlowOk | Command::CancelOk => {}
             Command::ChannelClose => {
-                self.release_channel(now, id, number);
+                self.release_channels(now, id, number..=number);
                 self.forget_channel(id, number);
                 self.say(id, |out| write::bare(out, number, spec::CHANNEL_CLOSE_OK));
             }
@@ -188,11 +197,11 @@ impl Broker {
                     .map(Taken::Yes);
             }
             Command::Qos { prefetch_bytes, prefetch_count, is_global } => {
-                self.qos(id, number, prefetch_bytes, prefetch_count, is_global)?;
+                return self.qos(id, number, prefetch_bytes, prefetch_count, is_global).map(Taken::Yes);
             }
             Command::Consume(consume) => self.consume(now, id, number, &consume)?,
             Command::Cancel { consumer_tag, no_wait } => {
-                self.cancel(now, id, number, consumer_tag, no_wait);
+                return Ok(Taken::Yes(self.cancel(now, id, number, consumer_tag, no_wait)));
             }
             Command::Get { queue, no_ack } => self.get(now, id, number, queue, no_ack)?,
             Command::Ack { delivery_tag, multiple } => {
@@ -226,7 +235,7 @@ impl Broker {
         (class, method): MethodId,
         fault: &Fault,
     ) {
-        self.release_channel(now, id, number);
+        self.release_channels(now, id, number..=number);
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Some(channel) = connection.channel(number) else { return };
         *channel = Channel { is_closing: true, ..Channel::default() };
@@ -249,35 +258,48 @@ impl Broker {
         payload: &[u8],
     ) -> Result<Taken, Blamed> {
         let blame = |fault| (spec::BASIC_PUBLISH, fault);
-        let Options { message_bytes_max, content_bytes_max } = Options::of(self);
+        let bytes_max = self.options.message_bytes_max;
+        let must_hold = self.must_hold(id);
         let Some(connection) = self.connections.get_mut(id) else { return Ok(Taken::Yes(0)) };
         let Some(channel) = connection.channel(number) else { return Err(blame(Fault::ChannelNotOpen)) };
         if channel.is_closing {
             return Ok(Taken::Yes(0));
         }
-        let Content::Header { is_mandatory } = std::mem::take(&mut channel.content) else {
+        let Content::Header { is_mandatory } = channel.content else {
             return Err(blame(Fault::UnexpectedFrame("a content header came without its method")));
         };
+        if must_hold {
+            // Memory became short after its method, which many channels may have sent by then.
+            self.note_publisher(id);
+            return Ok(Taken::Held(Hold::Memory));
+        }
         let Some(bytes_announced) = properties::body_size(payload) else { return Err(blame(Fault::Syntax)) };
-        if bytes_announced > message_bytes_max {
-            let bytes_max = message_bytes_max;
+        if bytes_announced > bytes_max {
+            self.meet(Limit::MessageBytes);
             return Err(blame(Fault::MessageTooLarge { bytes: bytes_announced, bytes_max }));
         }
-        let names_len = channel.names.len();
-        let room = names_len + payload.len() + bytes_announced.min(BODY_BYTES_AT_ONCE) as usize;
+        let (names_len, header_len) = (channel.names.len(), payload.len());
+        let mut size = names_len + header_len + bytes_announced as usize;
+        let mut reserved = 0;
+        if bytes_announced > 0 {
+            match self.let_in(now, id, size).map_err(blame)? {
+                Some(taken) => reserved = taken,
+                None => return Ok(Taken::Held(Hold::Room)),
+            }
+        } else {
+            size = 0;
+        }
+        let Some(channel) = self.channel(id, number) else { return Ok(Taken::Yes(0)) };
+        let room = names_len + header_len + bytes_announced.min(BODY_BYTES_AT_ONCE) as usize;
         let mut bytes = Vec::with_capacity(room);
         bytes.extend_from_slice(&channel.names);
         bytes.extend_from_slice(payload);
-        let incoming = Incoming { is_mandatory, bytes, names_len, header_len: payload.len() };
+        let incoming = Incoming { is_mandatory, bytes, names_len, header_len, size, reserved };
         if bytes_announced == 0 {
+            channel.content = Content::Idle;
             return self.publish(now, id, number, incoming).map(Taken::Yes).map_err(blame);
         }
         channel.content = Content::Body { incoming, remaining: bytes_announced };
-        connection.content_bytes += bytes_announced as usize;
-        if connection.content_bytes > content_bytes_max {
-            self.stats.refused_by_limit += 1;
-            return Err(blame(Fault::ContentLimit(content_bytes_max)));
-        }
         Ok(Taken::Yes(0))
     }
 
@@ -301,28 +323,21 @@ impl Broker {
             return Err(blame(Fault::UnexpectedFrame("a body is longer than its header says")));
         };
         *remaining = left;
-        incoming.bytes.extend_from_slice(payload);
+        let bytes = &mut incoming.bytes;
+        if bytes.capacity() - bytes.len() < payload.len() {
+            // Doubled as usual, but never beyond what was announced and counted.
+            bytes.reserve_exact((payload.len() + left as usize).min(bytes.len().max(payload.len())));
+        }
+        bytes.extend_from_slice(payload);
+        connection.content_received += payload.len() as u64;
         if left > 0 {
             return Ok(Taken::Yes(0));
         }
+        let Some(channel) = connection.channel(number) else { return Ok(Taken::Yes(0)) };
         let Content::Body { incoming, .. } = std::mem::take(&mut channel.content) else {
             return Ok(Taken::Yes(0));
         };
-        let body_len = incoming.bytes.len() - incoming.names_len - incoming.header_len;
-        connection.content_bytes = connection.content_bytes.saturating_sub(body_len);
+        self.let_out(id, &incoming);
         self.publish(now, id, number, incoming).map(Taken::Yes).map_err(blame)
-    }
-}
-
-/// The two options that content is held to.
-struct Options {
-    message_bytes_max: u64,
-    content_bytes_max: usize,
-}
-
-impl Options {
-    fn of(broker: &Broker) -> Options {
-        let super::options::Options { message_bytes_max, content_bytes_max, .. } = broker.options;
-        Options { message_bytes_max, content_bytes_max }
     }
 }

@@ -28,9 +28,12 @@ impl World {
             exchanges_max: 16,
             bindings_max: 32,
             consumers_max: 16,
-            message_bytes_max: 50_000,
+            channels_max: 7,
+            message_bytes_max: 100_000,
             outgoing_bytes_max: 4000,
-            content_bytes_max: 80_000,
+            content_bytes_max: 150_000,
+            unfinished_bytes_max: 0,
+            frame_max: 8192,
             unacked_max: 64,
             ..Options::default()
         };
@@ -321,7 +324,9 @@ fn frames(what: u8, number: u16, a: u8, b: u8) -> Vec<AMQPFrame> {
             if bit(4) {
                 properties = properties.with_reply_to("amq.rabbitmq.reply-to".into());
             }
-            let body = vec![a; usize::from(b) * usize::from(b >> 5) * 8];
+            let is_unfinished = what == 21 && bit(8);
+            let length = if is_unfinished { 90_000 } else { usize::from(b) * usize::from(b >> 5) * 8 };
+            let body = vec![a; length];
             let publish = basic::Publish {
                 exchange: exchange_name(a).into(),
                 routing_key: key(a >> 3).into(),
@@ -334,6 +339,9 @@ fn frames(what: u8, number: u16, a: u8, b: u8) -> Vec<AMQPFrame> {
                 AMQPFrame::Header(number, header),
             ];
             frames.extend(body.chunks(4000).map(|piece| AMQPFrame::Body(number, piece.to_vec())));
+            if is_unfinished && bit(128) {
+                frames.truncate(2 + usize::from(a) % 23);
+            }
             return frames;
         }
     };

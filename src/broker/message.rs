@@ -10,8 +10,10 @@ use super::slots::{Key, Slots};
 
 /// What a message takes besides its octets: its slot, and what the allocator adds.
 const MESSAGE_BYTES: usize = 96;
-/// What a place in a queue, or among a channel's unacknowledged, takes.
+/// What a place in a queue takes: 32 octets, and as much again for the room that rows have ahead.
 const PLACE_BYTES: usize = 64;
+/// What it takes more among a channel's unacknowledged, with gaps.
+const WAIT_BYTES: usize = 96;
 
 #[derive(Debug)]
 pub(super) struct Message {
@@ -63,6 +65,7 @@ pub(super) fn split_names(names: &[u8]) -> (&[u8], &[u8]) {
 pub(super) struct Store {
     messages: Slots<Message>,
     bytes: usize,
+    waiting: usize,
 }
 
 impl Store {
@@ -73,6 +76,29 @@ impl Store {
 
     pub(super) fn len(&self) -> usize {
         self.messages.len()
+    }
+
+    /// Deliveries that wait for an acknowledgement.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// A delivery waits for its acknowledgement.
+    pub(super) fn wait(&mut self) {
+        self.waiting += 1;
+        self.bytes += WAIT_BYTES;
+    }
+
+    /// So many deliveries don't any more.
+    pub(super) fn settle(&mut self, count: usize) {
+        debug_assert!(self.waiting >= count, "a delivery was settled that did not wait");
+        self.waiting = self.waiting.saturating_sub(count);
+        self.bytes = self.bytes.saturating_sub(count * WAIT_BYTES);
+    }
+
+    /// Whether at most one place has the message.
+    pub(super) fn is_single(&self, key: Key) -> bool {
+        self.messages.get(key).is_none_or(|message| message.places <= 1)
     }
 
     /// Takes a message in. It goes when its last place is given up, or with [`Store::sweep`] when it never had one.
@@ -111,11 +137,16 @@ impl Store {
         }
     }
 
-    /// What the messages take, counted anew.
+    /// What the messages take, counted anew, and how many places there are.
     pub(super) fn audit(&self) -> (usize, u64) {
         let messages = || self.messages.iter().map(|(_, message)| message);
         let places: u64 = messages().map(|message| u64::from(message.places)).sum();
-        (messages().map(Message::cost).sum::<usize>() + places as usize * PLACE_BYTES, places)
+        (
+            messages().map(Message::cost).sum::<usize>()
+                + places as usize * PLACE_BYTES
+                + self.waiting * WAIT_BYTES,
+            places,
+        )
     }
 }
 

@@ -39,6 +39,7 @@ mod options;
 mod properties;
 mod publish;
 mod queue;
+mod room;
 mod sasl;
 mod slots;
 #[cfg(test)]
@@ -46,5 +47,5 @@ mod tests;
 mod write;
 
 pub use broker::{Broker, ConnectionId, Fate, Next};
-pub use notice::{Notice, Stats};
+pub use notice::{Limit, Notice, Stats};
 pub use options::{Options, User};

@@ -44,10 +44,63 @@ pub enum Notice {
     /// A limit was met for the first time, or as often as a power of two.
     Limit {
         /// Which.
-        what: &'static str,
+        what: Limit,
         /// How often.
         count: u64,
     },
+}
+
+/// What there may be only so much of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Connections at a time.
+    Connections,
+    /// Channels of all connections, or of one.
+    Channels,
+    /// Queues.
+    Queues,
+    /// Exchanges.
+    Exchanges,
+    /// Bindings, or what they weigh.
+    Bindings,
+    /// Consumers.
+    Consumers,
+    /// The body of a message.
+    MessageBytes,
+    /// Unfinished messages of a connection, and time for them.
+    Unfinished,
+    /// Memory, for dead letters that became more on their way, and deaths of a message.
+    DeadLetters,
+}
+
+impl Limit {
+    /// All of them.
+    pub const ALL: [Limit; 9] = [
+        Limit::Connections,
+        Limit::Channels,
+        Limit::Queues,
+        Limit::Exchanges,
+        Limit::Bindings,
+        Limit::Consumers,
+        Limit::MessageBytes,
+        Limit::Unfinished,
+        Limit::DeadLetters,
+    ];
+
+    /// One word, or two, for logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Limit::Connections => "connections",
+            Limit::Channels => "channels",
+            Limit::Queues => "queues",
+            Limit::Exchanges => "exchanges",
+            Limit::Bindings => "bindings",
+            Limit::Consumers => "consumers",
+            Limit::MessageBytes => "message_bytes",
+            Limit::Unfinished => "unfinished_messages",
+            Limit::DeadLetters => "dead_letters",
+        }
+    }
 }
 
 /// What a broker has counted since its start, and how much there is now.
@@ -55,6 +108,8 @@ pub enum Notice {
 pub struct Stats {
     /// Connections now.
     pub connections: usize,
+    /// Channels now.
+    pub channels: usize,
     /// Queues now.
     pub queues: usize,
     /// Consumers now.
@@ -65,8 +120,16 @@ pub struct Stats {
     pub bindings: usize,
     /// Messages now.
     pub messages: usize,
-    /// What the messages take.
+    /// Places of messages in queues now; a message may have several.
+    pub ready: usize,
+    /// Deliveries that wait for an acknowledgement now.
+    pub unacked: usize,
+    /// What the messages take, which is what `memory_bytes` is about.
     pub message_bytes: usize,
+    /// What unfinished messages may come to at once: the large ones that were let in.
+    pub unfinished_bytes: usize,
+    /// Whether publishers wait for memory.
+    pub is_blocking: bool,
     /// Clients that logged in.
     pub logins: u64,
     /// Logins refused.
@@ -83,11 +146,13 @@ pub struct Stats {
     pub connection_faults: u64,
     /// Messages published.
     pub published: u64,
+    /// Messages confirmed to their publishers.
+    pub confirmed: u64,
     /// Messages that no queue took.
     pub unrouted: u64,
     /// Messages given back to their publishers.
     pub returned: u64,
-    /// Messages refused by a full queue.
+    /// Messages refused by a full queue, and their publishers told so.
     pub rejected: u64,
     /// Deliveries, gets included.
     pub delivered: u64,
@@ -105,8 +170,15 @@ pub struct Stats {
     pub dead_lettered: u64,
     /// Times that memory ran short.
     pub blocked: u64,
-    /// Declares, binds and consumers refused for a limit.
-    pub refused_by_limit: u64,
+    /// How often each limit was met, in the order of [`Limit::ALL`].
+    pub limits: [u64; Limit::ALL.len()],
     /// Notices that nobody took in time.
     pub lost_notices: u64,
+}
+
+impl Stats {
+    /// How often a limit was met.
+    pub fn met(&self, limit: Limit) -> u64 {
+        self.limits.get(limit as usize).copied().unwrap_or_default()
+    }
 }

@@ -23,7 +23,7 @@ pub(super) struct Sent {
 }
 
 impl Broker {
-    /// Takes a message in. Returns how many queues got it.
+    /// Takes a message in. Returns the units of work that it took.
     pub(super) fn publish(
         &mut self,
         now: Instant,
@@ -31,7 +31,7 @@ impl Broker {
         number: u16,
         incoming: Incoming,
     ) -> Result<usize, Fault> {
-        let Incoming { is_mandatory, mut bytes, names_len, mut header_len } = incoming;
+        let Incoming { is_mandatory, mut bytes, names_len, mut header_len, .. } = incoming;
         let header = bytes.get(names_len..names_len + header_len).unwrap_or_default();
         let properties = properties::parse(header).ok_or(Fault::Syntax)?;
         let sent = Sent {
@@ -45,9 +45,7 @@ impl Broker {
         routed.clear();
         let found = self.route(exchange, routing_key, properties.headers, &mut routed);
         self.routed = routed;
-        if !found? {
-            return Err(Fault::InternalExchange(text(exchange)));
-        }
+        let work = found?.ok_or_else(|| Fault::InternalExchange(text(exchange)))?;
         if properties.reply_to == Some(REPLY_TO) {
             let own = self.channel(id, number).and_then(|channel| channel.reply_queue.clone());
             let own = own.ok_or(Fault::NoReplyConsumer)?;
@@ -66,13 +64,15 @@ impl Broker {
             }
         }
         self.store.sweep(message);
-        if let Some(confirms) = self.channel(id, number).and_then(|channel| channel.confirms.as_mut())
-            && confirms.count(is_taken)
-        {
-            self.confirming.push((id, number));
+        let confirms = self.channel(id, number).and_then(|channel| channel.confirms.as_mut());
+        if let Some(is_first) = confirms.map(|confirms| confirms.count(is_taken)) {
+            self.stats.confirmed += u64::from(is_taken);
+            if is_first {
+                self.confirming.push((id, number));
+            }
         }
         self.check_memory();
-        Ok(count)
+        Ok(count + work)
     }
 
     fn check_properties(&self, id: ConnectionId, properties: &Properties<'_>) -> Result<Option<u64>, Fault> {
@@ -89,25 +89,25 @@ impl Broker {
         }
     }
 
-    /// Finds the queues for a message. `Ok(false)`: the exchange takes messages from exchanges only.
+    /// Finds the queues for a message, and says what work it was. `Ok(None)`: the exchange takes messages from exchanges
+    /// only.
     pub(super) fn route(
         &mut self,
         exchange: &[u8],
         routing_key: &[u8],
         headers: Option<&[u8]>,
         found: &mut Vec<Key>,
-    ) -> Result<bool, Fault> {
+    ) -> Result<Option<usize>, Fault> {
         if exchange.is_empty() {
             found.extend(self.queue_names.get(routing_key));
-            return Ok(true);
+            return Ok(Some(0));
         }
         let key =
             self.exchanges.find(exchange).ok_or_else(|| Fault::NotFound(Kind::Exchange, text(exchange)))?;
         if self.exchanges.get(key).is_some_and(|exchange| exchange.internal) {
-            return Ok(false);
+            return Ok(None);
         }
-        self.exchanges.route(key, routing_key, headers, found);
-        Ok(true)
+        Ok(Some(self.exchanges.route(key, routing_key, headers, found)))
     }
 
     /// Puts a message into the queues in `self.routed`. Returns whether each took it.
@@ -168,13 +168,15 @@ impl Broker {
     }
 
     /// Gives a message that no queue took back to its publisher.
-    fn give_back(&mut self, id: ConnectionId, number: u16, message: Key) {
+    fn give_back(&mut self, id: ConnectionId, number: u16, key: Key) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let frame_max = connection.frame_max;
-        if let Some(message) = self.store.get(message) {
-            write::no_route(connection.out.bytes(), frame_max, number, message);
-            self.stats.returned += 1;
-            self.list(id);
+        let Some(message) = self.store.get(key) else { return };
+        let sent = write::Sent { key, message, channel: number, frame_max };
+        if write::no_route(&mut connection.out, sent) {
+            self.store.hold(key);
         }
+        self.stats.returned += 1;
+        self.list(id);
     }
 }

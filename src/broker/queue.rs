@@ -87,24 +87,40 @@ impl Queue {
     pub(super) fn pop(&mut self) -> Option<Place> {
         let place = self.ready.pop_front()?;
         self.ready_bytes -= u64::from(place.body_bytes);
-        // A burst's memory is given back once it is over; what is kept is enough for the next small one.
-        if self.ready.is_empty() && self.ready.capacity() > 4096 {
-            self.ready = VecDeque::new();
-        }
+        give_back(&mut self.ready);
         Some(place)
     }
 
-    /// Puts a message back to where it was.
-    pub(super) fn put_back(&mut self, place: Place) {
+    /// Puts messages back to where they were; `places` are in their order. Returns how many others made room for them.
+    pub(super) fn put_back(
+        &mut self,
+        places: impl DoubleEndedIterator<Item = Place> + ExactSizeIterator,
+    ) -> usize {
+        let mut places = places.rev();
+        let is_one = places.len() == 1;
+        let Some(last) = places.next() else { return 0 };
+        let before = self.ready.partition_point(|other| other.position < last.position);
+        if is_one {
+            self.count_back(&last);
+            self.ready.insert(before, last);
+            return before.min(self.ready.len() - before);
+        }
+        // The two rows become one, from behind. One by one each would move half of the other row.
+        let mut others: Vec<Place> = self.ready.drain(..before).collect();
+        for place in std::iter::once(last).chain(places) {
+            while let Some(other) = others.pop_if(|other| other.position > place.position) {
+                self.ready.push_front(other);
+            }
+            self.count_back(&place);
+            self.ready.push_front(place);
+        }
+        others.into_iter().rev().for_each(|other| self.ready.push_front(other));
+        before
+    }
+
+    fn count_back(&mut self, place: &Place) {
         self.ready_bytes += u64::from(place.body_bytes);
         self.expires_messages |= place.expires_ms != u64::MAX;
-        match self.ready.front() {
-            Some(first) if first.position < place.position => {
-                let at = self.ready.partition_point(|other| other.position < place.position);
-                self.ready.insert(at, place);
-            }
-            _ => self.ready.push_front(place),
-        }
     }
 
     /// Whether it holds more than its limits allow.
@@ -162,11 +178,11 @@ impl Queue {
         }
     }
 
-    /// Removes a consumer from all rows. Returns whether it was the last one.
-    pub(super) fn forget_consumer(&mut self, consumer: Key) -> bool {
+    /// Removes consumers from all rows. Returns whether the last one was among them.
+    pub(super) fn keep_consumers(&mut self, is_there: impl Fn(Key) -> bool) -> bool {
         let before = self.consumers.len();
-        self.consumers.retain(|other| *other != consumer);
-        self.turns.retain(|turn| turn.consumer != consumer);
+        self.consumers.retain(|other| is_there(*other));
+        self.turns.retain(|turn| is_there(turn.consumer));
         if self.consumers.is_empty() {
             self.is_exclusively_consumed = false;
         }
@@ -176,6 +192,14 @@ impl Queue {
     /// Whether `consumer` may get messages at all.
     pub(super) fn is_active(&self, consumer: Key) -> bool {
         !self.arguments.single_active_consumer || self.consumers.first() == Some(&consumer)
+    }
+}
+
+/// Gives a burst's memory back once it is over; what is kept is enough for the next small one. A row that was this
+/// long has to shrink by as much again before it is moved again.
+pub(super) fn give_back<T>(row: &mut VecDeque<T>) {
+    if row.capacity() > 4096 && row.len() < row.capacity() / 4 {
+        row.shrink_to(row.capacity() / 2);
     }
 }
 
@@ -195,10 +219,34 @@ mod tests {
         (0..6).for_each(|n| queue.push(Key::NONE, n, u64::MAX));
         let taken: Vec<Place> = std::iter::from_fn(|| queue.pop()).take(4).collect();
         for at in [2, 0, 3, 1] {
-            queue.put_back(Place { redelivered: true, ..taken[at] });
+            queue.put_back([Place { redelivered: true, ..taken[at] }].into_iter());
         }
         let positions: Vec<u64> = queue.ready.iter().map(|place| place.position).collect();
         assert_eq!((positions, queue.ready_bytes), ((0..6).collect(), 15));
+    }
+
+    #[test]
+    fn two_rows_become_one_in_one_go() {
+        const COUNT: u32 = 200_000;
+        let mut queue = queue();
+        (0..COUNT).for_each(|n| queue.push(Key::NONE, n, u64::MAX));
+        let taken: Vec<Place> = std::iter::from_fn(|| queue.pop()).take(COUNT as usize / 2).collect();
+        let (even, odd): (Vec<Place>, Vec<Place>) = taken.iter().partition(|place| place.position % 2 == 0);
+        assert_eq!(queue.put_back(even.iter().copied()), 0);
+        assert_eq!(queue.put_back(odd.iter().copied()), even.len());
+        assert!(queue.ready.iter().map(|place| place.position).eq(0..u64::from(COUNT)));
+        assert_eq!(queue.ready_bytes, u64::from(COUNT) * u64::from(COUNT - 1) / 2);
+        assert_eq!(queue.put_back(std::iter::empty()), 0);
+    }
+
+    #[test]
+    fn a_bursts_room_is_given_back_also_by_a_queue_that_is_never_empty() {
+        let mut queue = queue();
+        (0..100_000).for_each(|n| queue.push(Key::NONE, n, u64::MAX));
+        while queue.ready.len() > 1 {
+            queue.pop();
+        }
+        assert!(queue.ready.capacity() <= 4096 * 2, "{}", queue.ready.capacity());
     }
 
     #[test]
@@ -220,7 +268,8 @@ mod tests {
         assert_eq!([turn(&mut queue), turn(&mut queue), turn(&mut queue)], [a, c, a]);
         queue.enter(Turn { consumer: b, priority: 5 });
         assert_eq!(turn(&mut queue), b);
-        assert!(!queue.forget_consumer(b) && !queue.forget_consumer(a) && queue.forget_consumer(c));
+        assert!(!queue.keep_consumers(|other| other != b) && !queue.keep_consumers(|other| other == c));
+        assert!(queue.keep_consumers(|other| other != c));
         assert!(!queue.has_turns());
     }
 

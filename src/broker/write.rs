@@ -1,14 +1,19 @@
 //! Frames to a client: methods by hand, messages in three copies.
 
+use std::collections::VecDeque;
 use std::mem;
 
-use super::message::Message;
+use super::message::{Message, Store};
 use super::options::OUTGOING_BYTES_KEPT;
+use super::slots::Key;
 use crate::amqp::frame;
 use crate::amqp::spec::{self, FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_METHOD, MethodId};
 
 /// Octets of a frame's head: type, channel, size.
 const HEAD_LEN: usize = 7;
+
+/// Bodies above this stay where they are until a client's socket takes them; so much is framed at a time.
+const LARGE_BODY: usize = 128 << 10;
 
 /// Bytes that wait for a client's socket.
 #[derive(Debug, Default)]
@@ -16,19 +21,62 @@ pub(super) struct Outgoing {
     bytes: Vec<u8>,
     // Invariant: written <= bytes.len().
     written: usize,
+    /// What comes after `bytes`. Each of these has its message.
+    bodies: VecDeque<LargeBody>,
+}
+
+/// A body that is framed piece by piece.
+#[derive(Debug)]
+struct LargeBody {
+    message: Key,
+    channel: u16,
+    frame_max: u32,
+    at: usize,
+    len: usize,
+    /// What was said after it.
+    behind: Vec<u8>,
 }
 
 impl Outgoing {
     pub(super) fn len(&self) -> usize {
-        self.bytes.len() - self.written
+        let behind = |body: &LargeBody| body.len - body.at + body.behind.len();
+        self.bytes.len() - self.written + self.bodies.iter().map(behind).sum::<usize>()
     }
 
     pub(super) fn waiting(&self) -> &[u8] {
         self.bytes.get(self.written..).unwrap_or_default()
     }
 
+    /// Where to write more.
     pub(super) fn bytes(&mut self) -> &mut Vec<u8> {
-        &mut self.bytes
+        match self.bodies.back_mut() {
+            Some(body) => &mut body.behind,
+            None => &mut self.bytes,
+        }
+    }
+
+    /// The messages whose bodies are still to be framed.
+    pub(super) fn messages(&self) -> impl Iterator<Item = Key> {
+        self.bodies.iter().map(|body| body.message)
+    }
+
+    /// Frames more of what waits, once all that was framed is written. Returns a message that has come to its end.
+    pub(super) fn frame_more(&mut self, store: &Store) -> Option<Key> {
+        if self.written < self.bytes.len() {
+            return None;
+        }
+        let body = self.bodies.front_mut()?;
+        let rest = store.get(body.message).and_then(|message| message.body().get(body.at..));
+        let rest = rest.unwrap_or_default();
+        debug_assert_eq!(body.at + rest.len(), body.len, "a body is gone before it was sent");
+        let portion = rest.get(..LARGE_BODY).unwrap_or(rest);
+        frames(&mut self.bytes, body.channel, body.frame_max, portion);
+        body.at += portion.len();
+        if portion.len() < rest.len() {
+            return None;
+        }
+        self.bytes.append(&mut body.behind);
+        self.bodies.pop_front().map(|body| body.message)
     }
 
     /// The socket took the first `n`.
@@ -132,19 +180,30 @@ pub(super) fn bare(out: &mut Vec<u8>, channel: u16, id: MethodId) {
 
 /// What is delivered, besides the message.
 pub(super) struct Deliver<'a> {
-    pub(super) channel: u16,
     pub(super) consumer_tag: &'a [u8],
     pub(super) delivery_tag: u64,
     pub(super) redelivered: bool,
 }
 
+/// A message, with its name, and how to frame it.
+#[derive(Clone, Copy)]
+pub(super) struct Sent<'a> {
+    pub(super) key: Key,
+    pub(super) message: &'a Message,
+    pub(super) channel: u16,
+    pub(super) frame_max: u32,
+}
+
 /// `consumer tag short | delivery tag u64 | redelivered u8 | exchange short | routing key short`, then the content.
-pub(super) fn deliver(out: &mut Vec<u8>, frame_max: u32, deliver: &Deliver<'_>, message: &Message) {
-    let Deliver { channel, consumer_tag, delivery_tag, redelivered } = *deliver;
+/// Returns whether the message has to stay until its body is framed.
+pub(super) fn deliver(outgoing: &mut Outgoing, deliver: &Deliver<'_>, sent: Sent<'_>) -> bool {
+    let Deliver { consumer_tag, delivery_tag, redelivered } = *deliver;
+    let Sent { message, channel, .. } = sent;
     let names = message.names();
+    let out = outgoing.bytes();
     // Tags come from a short string.
     let size = 4 + 1 + consumer_tag.len() + 9 + names.len();
-    out.reserve(size + message.header().len() + message.body().len() + 64);
+    out.reserve(size + message.header().len() + message.body().len().min(LARGE_BODY) + 64);
     out.extend_from_slice(&frame::head(FRAME_METHOD, channel, size as u32));
     out.extend_from_slice(&[0, 60, 0, 60, consumer_tag.len() as u8]);
     out.extend_from_slice(consumer_tag);
@@ -152,43 +211,53 @@ pub(super) fn deliver(out: &mut Vec<u8>, frame_max: u32, deliver: &Deliver<'_>, 
     out.push(u8::from(redelivered));
     out.extend_from_slice(names);
     out.push(FRAME_END);
-    content(out, channel, frame_max, message);
+    content(outgoing, sent)
 }
 
 /// `delivery tag u64 | redelivered u8 | exchange short | routing key short | messages left u32`, then the content.
 pub(super) fn get_ok(
-    out: &mut Vec<u8>,
-    frame_max: u32,
-    channel: u16,
+    outgoing: &mut Outgoing,
     (delivery_tag, redelivered): (u64, bool),
     left: u32,
-    message: &Message,
-) {
-    Method::new(out, channel, spec::BASIC_GET_OK)
+    sent: Sent<'_>,
+) -> bool {
+    Method::new(outgoing.bytes(), sent.channel, spec::BASIC_GET_OK)
         .u64(delivery_tag)
         .u8(u8::from(redelivered))
-        .raw(message.names())
+        .raw(sent.message.names())
         .u32(left)
         .end();
-    content(out, channel, frame_max, message);
+    content(outgoing, sent)
 }
 
 /// `reply code u16 | reply text short | exchange short | routing key short`, then the content.
-pub(super) fn no_route(out: &mut Vec<u8>, frame_max: u32, channel: u16, message: &Message) {
-    Method::new(out, channel, spec::BASIC_RETURN)
+pub(super) fn no_route(outgoing: &mut Outgoing, sent: Sent<'_>) -> bool {
+    Method::new(outgoing.bytes(), sent.channel, spec::BASIC_RETURN)
         .u16(spec::ChannelReplyCode::NoRoute.code())
         .short(b"NO_ROUTE")
-        .raw(message.names())
+        .raw(sent.message.names())
         .end();
-    content(out, channel, frame_max, message);
+    content(outgoing, sent)
 }
 
-fn content(out: &mut Vec<u8>, channel: u16, frame_max: u32, message: &Message) {
-    let header = message.header();
+fn content(outgoing: &mut Outgoing, sent: Sent<'_>) -> bool {
+    let Sent { key, message, channel, frame_max } = sent;
+    let (header, body) = (message.header(), message.body());
+    let out = outgoing.bytes();
     out.extend_from_slice(&frame::head(FRAME_HEADER, channel, header.len() as u32));
     out.extend_from_slice(header);
     out.push(FRAME_END);
-    for piece in message.body().chunks(frame::payload_max(frame_max) as usize) {
+    if body.len() > LARGE_BODY {
+        let (at, len, behind) = (0, body.len(), Vec::new());
+        outgoing.bodies.push_back(LargeBody { message: key, channel, frame_max, at, len, behind });
+        return true;
+    }
+    frames(out, channel, frame_max, body);
+    false
+}
+
+fn frames(out: &mut Vec<u8>, channel: u16, frame_max: u32, body: &[u8]) {
+    for piece in body.chunks(frame::payload_max(frame_max) as usize) {
         out.extend_from_slice(&frame::head(FRAME_BODY, channel, piece.len() as u32));
         out.extend_from_slice(piece);
         out.push(FRAME_END);
@@ -250,9 +319,11 @@ mod tests {
         bytes.extend_from_slice(&header);
         bytes.extend_from_slice(&[b'x'; 5000]);
         let message = Message::new(bytes, names_len, header.len());
-        let mut out = Vec::new();
-        let head = Deliver { channel: 3, consumer_tag: b"tag", delivery_tag: 77, redelivered: true };
-        deliver(&mut out, 4096, &head, &message);
+        let mut outgoing = Outgoing::default();
+        let head = Deliver { consumer_tag: b"tag", delivery_tag: 77, redelivered: true };
+        let sent = Sent { key: Key::NONE, message: &message, channel: 3, frame_max: 4096 };
+        assert!(!deliver(&mut outgoing, &head, sent));
+        let out = outgoing.waiting().to_vec();
         let class = AMQPClass::Basic(basic::AMQPMethod::Deliver(basic::Deliver {
             consumer_tag: "tag".into(),
             delivery_tag: 77,

@@ -1,4 +1,4 @@
-//! What lives on the broker's thread: the door, clients' sockets, the broker.
+//! What lives on the broker's thread: the listener, clients' sockets, the broker.
 //!
 //! ```text
 //! socket -> shared window -> broker -> output -> socket       what is left of the window waits with its client
@@ -8,11 +8,12 @@ use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
 use std::time::{Duration, Instant};
 
-use super::door::{self, Accepted, Door};
+use super::Figures;
 use super::words::Words;
 use crate::base::Buf;
 use crate::broker::{Broker, ConnectionId, Fate, Next};
-use crate::reactor::{self, Fill, NoTask, Outcome, Readiness, Socket};
+use crate::reactor::listener::Accepted;
+use crate::reactor::{self, Fill, Listener, NoTask, Outcome, Readiness, Socket};
 
 /// What other threads tell the broker.
 #[derive(Debug)]
@@ -29,8 +30,20 @@ const TIMER_ACCEPT: usize = 2;
 const TIMER_STATUS: usize = 3;
 const FIRST_CLIENT: usize = 16;
 
+/// The token of the listening socket.
+pub(super) const LISTENER: usize = 0;
+
 /// How much is read at once: what a socket has at most, as Linux sets it up.
 const READ_BYTES: usize = 256 << 10;
+/// What is read and not taken, of all clients together; but each may have `READ_BYTES_LEAST`, and part of a frame.
+const UNREAD_BYTES: usize = 64 << 20;
+const READ_BYTES_LEAST: usize = 16 << 10;
+/// How long the system may try to bring bytes to a client that does not say that it got them, before the connection is
+/// broken. A publisher that waits for memory is not read, so its silence says nothing; our heartbeats do. As long as
+/// the broker waits for one that takes nothing.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(120);
+/// How often figures are left for others at most.
+const FIGURES_INTERVAL: Duration = Duration::from_millis(250);
 /// How many reads are done in a turn.
 const READS_PER_TURN: usize = 64;
 /// How many connections are accepted in a turn, so that those that are there are served meanwhile.
@@ -54,11 +67,13 @@ struct Client {
     is_queued: bool,
     /// Whether our side is ended, and its end is waited for.
     is_ended: bool,
+    /// Whether its side is ended, or the connection is broken. What it sent before may still be read.
+    is_ending: bool,
 }
 
 /// The broker's thread.
 pub(super) struct Home {
-    door: Door,
+    listener: Listener,
     broker: Broker,
     clients: HashMap<usize, Client>,
     tokens: HashMap<ConnectionId, usize>,
@@ -66,6 +81,10 @@ pub(super) struct Home {
     readable: VecDeque<usize>,
     writable: Vec<usize>,
     window: Buf,
+    /// Clients whose side has ended.
+    ended: Vec<usize>,
+    figures: Figures,
+    figures_from: Option<Instant>,
     words: Words,
     accept_errors: u64,
     has_more: bool,
@@ -73,9 +92,9 @@ pub(super) struct Home {
 }
 
 impl Home {
-    pub(super) fn new(door: Door, broker: Broker) -> Home {
+    pub(super) fn new(listener: Listener, broker: Broker, figures: Figures) -> Home {
         Home {
-            door,
+            listener,
             broker,
             clients: HashMap::new(),
             tokens: HashMap::new(),
@@ -83,6 +102,9 @@ impl Home {
             readable: VecDeque::new(),
             writable: Vec::new(),
             window: Buf::with_capacity(READ_BYTES),
+            ended: Vec::new(),
+            figures,
+            figures_from: None,
             words: Words::default(),
             accept_errors: 0,
             has_more: false,
@@ -98,7 +120,7 @@ impl Home {
     fn accept(&mut self, reactor: &mut Reactor) -> bool {
         for _ in 0..ACCEPTS_PER_TURN {
             let token = self.next_token;
-            match self.door.accept(reactor.registry(), token) {
+            match self.listener.accept(reactor.registry(), token) {
                 Accepted::Nobody => return false,
                 Accepted::Exhausted(error) => {
                     self.accept_errors += 1;
@@ -108,17 +130,20 @@ impl Home {
                     reactor.timers.set(TIMER_ACCEPT, Some(reactor.turn.now + ACCEPT_PAUSE));
                     return false;
                 }
-                Accepted::Client(mut socket, peer) => {
+                Accepted::Socket(mut socket, peer) => {
                     let Some(id) = self.broker.connect(reactor.turn.now, peer) else {
                         socket.deregister(reactor.registry());
                         continue;
                     };
                     // A client whose machine is gone without a word gives its place up too.
                     let _ = socket.keep_alive();
+                    let _ = socket.give_up_after(GIVE_UP_AFTER);
                     self.next_token += 1;
                     let rest = Buf::default();
-                    let (is_held, is_again, is_queued, is_ended) = (false, false, false, false);
-                    let client = Client { socket, id, rest, is_held, is_again, is_queued, is_ended };
+                    let (is_held, is_again, is_queued, is_ended, is_ending) =
+                        (false, false, false, false, false);
+                    let client =
+                        Client { socket, id, rest, is_held, is_again, is_queued, is_ended, is_ending };
                     self.clients.insert(token, client);
                     self.tokens.insert(id, token);
                 }
@@ -139,6 +164,7 @@ impl Home {
 
     /// Reads once from a client and hands it to the broker, with what was left before.
     fn read(&mut self, reactor: &mut Reactor, token: usize) {
+        let most = (UNREAD_BYTES / self.clients.len().max(1)).clamp(READ_BYTES_LEAST, READ_BYTES);
         let Some(client) = self.clients.get_mut(&token) else { return };
         client.is_queued = false;
         if client.is_held {
@@ -150,8 +176,10 @@ impl Home {
         client.rest.reset(0);
         if client.socket.is_readable() && !client.is_again {
             // Whatever was left, a read has to bring something.
-            window.reserve(READ_BYTES / 4);
-            match client.socket.fill(window.spare()) {
+            window.reserve(READ_BYTES_LEAST);
+            let spare = window.spare();
+            let length = spare.len().min(most);
+            match client.socket.fill(&mut spare[..length]) {
                 Ok(Fill::Bytes(count)) => window.commit(count),
                 Ok(Fill::Blocked) => {}
                 Ok(Fill::Ended) | Err(_) => return self.drop_client(reactor, token),
@@ -164,6 +192,9 @@ impl Home {
             Next::Resumed => client.is_held = true,
         }
         client.rest.extend(window.filled());
+        if client.is_held && client.is_ending {
+            return self.drop_client(reactor, token);
+        }
         if client.is_again || client.socket.is_readable() {
             self.queue_read(token);
         }
@@ -188,15 +219,10 @@ impl Home {
             if output.is_empty() || !client.socket.is_writable() {
                 break;
             }
-            let wanted = output.len();
             match client.socket.write(&[IoSlice::new(output)]) {
                 Err(_) => return self.drop_client(reactor, token),
-                Ok(count) => {
-                    self.broker.advance(reactor.turn.now, client.id, count);
-                    if count == wanted {
-                        break;
-                    }
-                }
+                // There may be more then: large bodies come in pieces.
+                Ok(count) => self.broker.advance(reactor.turn.now, client.id, count),
             }
         }
         if fate == Fate::Ending && self.broker.output(client.id).is_empty() && !client.is_ended {
@@ -240,11 +266,15 @@ impl reactor::Home for Home {
     type Message = Message;
 
     fn on_ready(&mut self, _: &mut Reactor, token: usize, ready: Readiness) {
-        if token == door::TOKEN {
-            return self.door.note();
+        if token == LISTENER {
+            return self.listener.note();
         }
         let Some(client) = self.clients.get_mut(&token) else { return };
         client.socket.note(ready);
+        if ready.ending {
+            client.is_ending = true;
+            self.ended.push(token);
+        }
         if ready.writable {
             self.writable.push(token);
         }
@@ -274,8 +304,18 @@ impl reactor::Home for Home {
     }
 
     fn fill(&mut self, reactor: &mut Reactor) -> bool {
-        let more = self.door.is_ready() && self.accept(reactor);
+        let more = self.listener.is_ready() && self.accept(reactor);
+        for token in std::mem::take(&mut self.ended) {
+            // Nobody reads it, so nobody else would notice. What it holds others may be waiting for.
+            if self.clients.get(&token).is_some_and(|client| client.is_held) {
+                self.drop_client(reactor, token);
+            }
+        }
         for _ in 0..self.readable.len().min(READS_PER_TURN) {
+            // Whoever is left is first in the next turn.
+            if self.broker.is_turn_over() {
+                break;
+            }
             let Some(token) = self.readable.pop_front() else { break };
             self.read(reactor, token);
         }
@@ -298,8 +338,13 @@ impl reactor::Home for Home {
         self.has_more |= self.broker.has_work();
         self.resume();
         self.log(now);
+        if self.figures_from.is_none_or(|from| now >= from + FIGURES_INTERVAL) {
+            self.figures_from = Some(now);
+            self.figures.leave(self.broker.stats());
+        }
         reactor.timers.set(TIMER_BROKER, self.broker.poll_timeout());
         if self.is_stopping && self.clients.is_empty() {
+            self.figures.leave(self.broker.stats());
             log::info!("stopped; {} messages are gone with it", self.broker.stats().messages);
             return false;
         }

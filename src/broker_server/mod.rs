@@ -4,10 +4,10 @@
 //! something, within a budget; lets the broker do what that gathered; and writes to each client once.
 //!
 //! ```text
-//! door     where clients come in         home     sockets and the broker         words     what is logged
+//! home     sockets and the broker         words     what is logged         figures     what others may know
 //! ```
 
-mod door;
+mod figures;
 mod home;
 mod words;
 
@@ -23,9 +23,9 @@ use signal_hook::iterator::Signals;
 
 use crate::broker::{self, Broker, User};
 use crate::config::{BrokerConfig, BrokerSettings};
-use crate::reactor::{self, Mesh, NoTask, clock, open_files};
-use door::Door;
-use home::{Home, Message};
+use crate::reactor::{self, Listener, Mesh, NoTask, clock, open_files};
+pub use figures::Figures;
+use home::{Home, LISTENER, Message};
 
 /// What a server needs to know.
 #[derive(Clone, Debug)]
@@ -75,8 +75,9 @@ impl fmt::Display for Error {
 /// A broker that listens and does not run yet.
 pub struct Server {
     reactor: reactor::Reactor<NoTask, Message>,
-    door: Door,
+    listener: Listener,
     broker: Broker,
+    figures: Figures,
     address: SocketAddr,
 }
 
@@ -104,9 +105,9 @@ impl Server {
             return Err(Error::Io("epoll", io::Error::other("no reactor")));
         };
         let Options { address, may_move, mut broker } = options;
-        let door = Door::bind(reactor.registry(), address, may_move)
-            .map_err(|error| Error::Listen(address, error))?;
-        let bound = door.local_addr().map_err(|error| Error::Listen(address, error))?;
+        let listener =
+            listen(reactor.registry(), address, may_move).map_err(|error| Error::Listen(address, error))?;
+        let bound = listener.local_addr().map_err(|error| Error::Listen(address, error))?;
         if bound.port() != address.port() && address.port() != 0 {
             log::warn!(
                 "port {} is taken by another program: taking {} instead",
@@ -119,12 +120,17 @@ impl Server {
         getrandom::fill(&mut seed).map_err(|error| Error::Io("randomness", io::Error::other(error)))?;
         let turn = clock::read();
         let broker = Broker::new(broker, u64::from_le_bytes(seed), turn.now, turn.wall_ms / 1000);
-        Ok(Server { reactor, door, broker, address: bound })
+        Ok(Server { reactor, listener, broker, figures: Figures::default(), address: bound })
     }
 
     /// Where it listens, with the port that was taken in the end.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What can be known of it from any thread, while it runs and afterwards.
+    pub fn figures(&self) -> Figures {
+        self.figures.clone()
     }
 
     /// What stops it.
@@ -137,13 +143,31 @@ impl Server {
     /// # Errors
     /// When epoll itself fails.
     pub fn run(self) -> Result<(), Error> {
-        let Server { reactor, door, broker, .. } = self;
-        let mut reactor = reactor;
-        let mut home = Home::new(door, broker);
+        let Server { mut reactor, listener, broker, figures, .. } = self;
+        let mut home = Home::new(listener, broker, figures);
         home.start(&mut reactor);
         reactor::run(reactor, home).map_err(|error| Error::Io("epoll", error))?;
         Ok(())
     }
+}
+
+/// How many further ports are tried when one is taken.
+const FURTHER_PORTS: u16 = 10;
+
+/// Listens on `address`, or on one of the ports behind it if that is taken and `may_move`.
+fn listen(registry: &mio::Registry, address: SocketAddr, may_move: bool) -> io::Result<Listener> {
+    let first = match Listener::bind(registry, address, LISTENER) {
+        Err(error) if may_move && error.kind() == io::ErrorKind::AddrInUse => error,
+        other => return other,
+    };
+    let further = (1..=FURTHER_PORTS).filter_map(|further| address.port().checked_add(further));
+    for port in further {
+        match Listener::bind(registry, SocketAddr::new(address.ip(), port), LISTENER) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            other => return other,
+        }
+    }
+    Err(first)
 }
 
 /// How many clients may be connected: as many as are meant, if the system lets the process open so many files.

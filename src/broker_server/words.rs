@@ -7,17 +7,30 @@ use crate::broker::{Notice, Stats};
 /// Lines about what clients did, in each period. A client in a loop of mistakes must not fill a disk.
 const LINES_PER_PERIOD: u32 = 30;
 const PERIOD: Duration = Duration::from_secs(60);
+/// Lines about memory in each period, beyond those: they concern whoever runs the broker, but clients can bring them about.
+const MEMORY_LINES_PER_PERIOD: u32 = 10;
 
 /// What was said lately.
 #[derive(Debug, Default)]
 pub(super) struct Words {
     period_began: Option<Instant>,
     lines: u32,
+    memory_lines: u32,
     last: Stats,
 }
 
 impl Words {
     pub(super) fn log(&mut self, now: Instant, notice: &Notice) {
+        if self.period_began.is_none_or(|began| now >= began + PERIOD) {
+            self.period_began = Some(now);
+            (self.lines, self.memory_lines) = (0, 0);
+        }
+        if matches!(notice, Notice::MemoryShort { .. } | Notice::MemoryFree) {
+            self.memory_lines += 1;
+            if self.memory_lines > MEMORY_LINES_PER_PERIOD {
+                return;
+            }
+        }
         match notice {
             Notice::MemoryShort { bytes, bytes_max } => {
                 return log::warn!(
@@ -28,10 +41,6 @@ impl Words {
             }
             Notice::MemoryFree => return log::info!("publishers go on"),
             _ => {}
-        }
-        if self.period_began.is_none_or(|began| now >= began + PERIOD) {
-            self.period_began = Some(now);
-            self.lines = 0;
         }
         self.lines += 1;
         if self.lines == LINES_PER_PERIOD {
@@ -56,7 +65,7 @@ impl Words {
             Notice::Silent => log::info!("a client is dropped: nothing came for two heartbeats"),
             Notice::Stalled => log::warn!("a client is dropped: it does not read what it is sent"),
             Notice::NoEffect { queue, what } => log::info!("queue {queue}: {what}"),
-            Notice::Limit { what, count } => log::warn!("a limit was met ({what}), {count} in all"),
+            Notice::Limit { what, count } => log::warn!("a limit was met ({}), {count} in all", what.name()),
             Notice::MemoryShort { .. } | Notice::MemoryFree => {}
         }
     }

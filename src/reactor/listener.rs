@@ -12,8 +12,8 @@ use super::Socket;
 /// What [`Listener::accept`] brought.
 #[derive(Debug)]
 pub enum Accepted {
-    /// A connection.
-    Socket(Socket),
+    /// A connection, and from where it comes.
+    Socket(Socket, SocketAddr),
     /// Nobody waits any more; epoll will tell.
     Nobody,
     /// The process or the system has no descriptor left. Connections wait; nothing tells when there is room again,
@@ -69,8 +69,8 @@ impl Listener {
     pub fn accept(&mut self, registry: &Registry, token: usize) -> Accepted {
         loop {
             match self.listener.accept() {
-                Ok((stream, _)) => match Socket::accepted(registry, stream, token) {
-                    Ok(socket) => return Accepted::Socket(socket),
+                Ok((stream, peer)) => match Socket::accepted(registry, stream, token) {
+                    Ok(socket) => return Accepted::Socket(socket, peer),
                     // It was gone before it was looked at, or epoll is full: that one is closed.
                     Err(_) => continue,
                 },

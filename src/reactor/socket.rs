@@ -85,6 +85,15 @@ impl Socket {
         SockRef::from(&self.stream).set_tcp_keepalive(&settings)
     }
 
+    /// Lets the system give the connection up once something that was written has waited for so long without the peer's
+    /// system saying that it arrived. By itself it tries for some 15 minutes.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn give_up_after(&self, time: Duration) -> io::Result<()> {
+        SockRef::from(&self.stream).set_tcp_user_timeout(Some(time))
+    }
+
     /// Remembers what epoll said.
     pub fn note(&mut self, ready: Readiness) {
         self.readable |= ready.readable;

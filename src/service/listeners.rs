@@ -61,7 +61,7 @@ impl Home {
                     reactor.timers.set(TIMER_ACCEPT, Some(reactor.turn.now + ACCEPT_PAUSE));
                     return false;
                 }
-                Accepted::Socket(socket) => {
+                Accepted::Socket(socket, _) => {
                     // What is counted is what shards do, not how often somebody looks at it.
                     self.counts.accepted += u64::from(!is_admin);
                     let is_full = match is_admin {

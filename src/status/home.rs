@@ -96,7 +96,7 @@ impl Home {
                     reactor.timers.set(TIMER_ACCEPT, Some(reactor.turn.now + ACCEPT_PAUSE));
                     return false;
                 }
-                Accepted::Socket(socket) => {
+                Accepted::Socket(socket, _) => {
                     if self.clients.len() >= CONNECTIONS_MAX && !self.make_room(reactor) {
                         // Dropping it closes it.
                         self.counts.closed += 1;

@@ -1,5 +1,5 @@
 //! End to end: `rateway broker` as a process, used by clients that others wrote (pika, aio-pika, amqplib, lapin) and by
-//! sockets that do what no such client would.
+//! sockets that do what no such client would. And as a machine, against the gateway's own.
 //!
 //! Nothing is held against the clock: there is only the tests' patience.
 
@@ -9,6 +9,8 @@
 mod support;
 
 mod clients;
+mod pair;
 mod rude;
+mod server;
 mod service;
 mod start;

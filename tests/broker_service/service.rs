@@ -35,25 +35,12 @@ impl Service {
 
     /// A socket on which nothing was said.
     pub fn socket(&self) -> Peer {
-        let stream = TcpStream::connect(&self.address).expect("the broker listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        stream.set_write_timeout(Some(Duration::from_millis(500))).expect("a socket");
-        Peer { stream, buffer: Vec::new() }
+        socket(&self.address)
     }
 
     /// A client that is through the handshake, with channel 1 open.
     pub fn client(&self) -> Peer {
-        let mut peer = self.socket();
-        peer.send(b"AMQP\x00\x00\x09\x01");
-        peer.read().expect("connection.start");
-        peer.say(start_ok("\0guest\0guest"));
-        peer.read().expect("connection.tune");
-        peer.say(tune_ok(0, 0));
-        peer.say(open_vhost());
-        peer.read().expect("connection.open-ok");
-        peer.say(open(1));
-        peer.read().expect("channel.open-ok");
-        peer
+        client(&self.address)
     }
 
     /// That the broker serves a polite client: through a queue and back.
@@ -130,6 +117,28 @@ impl Peer {
             }
         }
     }
+}
+
+fn socket(address: &str) -> Peer {
+    let stream = TcpStream::connect(address).expect("the broker listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    stream.set_write_timeout(Some(Duration::from_millis(500))).expect("a socket");
+    Peer { stream, buffer: Vec::new() }
+}
+
+/// A client of whatever listens there, through the handshake, with channel 1 open.
+pub fn client(address: &str) -> Peer {
+    let mut peer = socket(address);
+    peer.send(b"AMQP\x00\x00\x09\x01");
+    peer.read().expect("connection.start");
+    peer.say(start_ok("\0guest\0guest"));
+    peer.read().expect("connection.tune");
+    peer.say(tune_ok(0, 0));
+    peer.say(open_vhost());
+    peer.read().expect("connection.open-ok");
+    peer.say(open(1));
+    peer.read().expect("channel.open-ok");
+    peer
 }
 
 pub fn written(frame: &AMQPFrame) -> Vec<u8> {

@@ -21,6 +21,25 @@ fn a_port_that_somebody_chose_is_not_moved() {
 }
 
 #[test]
+fn the_usual_port_is_moved_when_it_is_taken() {
+    // Whoever has them, they are taken.
+    let usual: Vec<_> = (5672..=5682).map(|port| TcpListener::bind(("127.0.0.1", port))).collect();
+    let mut process = begin(&[]);
+    process.wait_line("cannot listen on 127.0.0.1:5672");
+    assert_eq!(process.wait(), 1);
+    // All but the first are given back: some other program may have taken any of them since.
+    let first = usual.into_iter().next();
+    let process = begin(&[("LOG_LEVEL", "info")]);
+    let line = process.wait_line("listens on amqp://");
+    let address = line.split("amqp://").nth(1).expect("an address").trim().to_owned();
+    let port: u16 = address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+    assert!((5673..=5682).contains(&port), "{line}");
+    process.wait_line("port 5672 is taken by another program");
+    Service { process, address }.assert_serves();
+    drop(first);
+}
+
+#[test]
 fn mistakes_are_told_before_anything_listens() {
     let mut process = begin(&[("BROKER_USERS", "worker"), ("BROKER_MEMORY", "much")]);
     process.wait_line("BROKER_USERS: ");

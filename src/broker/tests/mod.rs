@@ -1,6 +1,7 @@
 //! What the tests of this directory share: clients that speak frames of amq-protocol to a broker in memory.
 #![allow(clippy::disallowed_methods)] // A starting point for arithmetic; nothing depends on its value.
 
+mod attacks;
 mod consuming;
 mod lives;
 mod model;
