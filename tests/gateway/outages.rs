@@ -102,7 +102,7 @@ fn an_outage_goes_to_the_disk_and_comes_back_in_order() {
     wait_more(&stage, 2000);
     forward.leave();
     let mut most_kib = 0;
-    for _ in 0..number("RATEWAY_OUTAGE_S").unwrap_or(12) {
+    for _ in 0..number("RATEWAY_OUTAGE_S").unwrap_or(8) {
         wait_more(&stage, 5000);
         most_kib = most_kib.max(stage.gateway.resident_kib());
     }
@@ -263,7 +263,7 @@ fn damaged_files_are_told_and_never_trusted() {
     let mut rng = Rng::new(seed);
     let scratch = Scratch::new("damage");
     let (mut stage, forward) = scene("damage", &scratch.path, &[]);
-    for round in 0..number("RATEWAY_DAMAGES").unwrap_or(4) {
+    for round in 0..number("RATEWAY_DAMAGES").unwrap_or(3) {
         stage.set_rate(4000.0);
         forward.leave();
         wait_more(&stage, 5000);
