@@ -110,14 +110,7 @@ fn gateway(file: Option<PathBuf>, end_sessions: bool) -> ExitCode {
         Ok(config) => config,
         Err(problems) => return wrong(&problems.to_string()),
     };
-    logging::start(logging::Options {
-        filter: config.log_level.clone(),
-        format: config.log_format,
-        now: wall_clock,
-    });
-    for warning in &config.warnings {
-        log::warn!("{warning}");
-    }
+    begin_log(&config.log_level, config.log_format, &config.warnings);
     match runtime::run(config, runtime::Flags { end_sessions }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -143,14 +136,7 @@ fn queue(file: Option<PathBuf>, check: bool) -> ExitCode {
     if check {
         return print(&in_effect(&config.in_effect, &config.warnings));
     }
-    logging::start(logging::Options {
-        filter: config.log_level.clone(),
-        format: config.log_format,
-        now: wall_clock,
-    });
-    for warning in &config.warnings {
-        log::warn!("{warning}");
-    }
+    begin_log(&config.log_level, config.log_format, &config.warnings);
     match service::run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -168,20 +154,21 @@ fn broker(file: Option<PathBuf>, check: bool) -> ExitCode {
     if check {
         return print(&in_effect(&config.in_effect, &config.warnings));
     }
-    logging::start(logging::Options {
-        filter: config.log_level.clone(),
-        format: config.log_format,
-        now: wall_clock,
-    });
-    for warning in &config.warnings {
-        log::warn!("{warning}");
-    }
+    begin_log(&config.log_level, config.log_format, &config.warnings);
     match broker_server::run(&config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// From here on there is a log, which begins with what is odd about the configuration.
+fn begin_log(filter: &logging::Filter, format: logging::Format, warnings: &[String]) {
+    logging::start(logging::Options { filter: filter.clone(), format, now: wall_clock });
+    for warning in warnings {
+        log::warn!("{warning}");
     }
 }
 

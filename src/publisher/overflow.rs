@@ -261,9 +261,13 @@ impl<F: Files> Publisher<F> {
         if !matches!(error, Error::Full) {
             self.write_at = Some(now + RETRY_WAIT);
         }
+        let advice = match error {
+            Error::Full => " (SPOOL_SIZE, a share of it for each cluster)",
+            Error::Io(_) | Error::Entry(_) => "",
+        };
         self.tell_refusal(
             now,
-            format_args!("cannot go to STATE_DIR: {error}; Discord waits until there is room"),
+            format_args!("cannot go to STATE_DIR: {error}; Discord waits until there is room{advice}"),
         );
     }
 
