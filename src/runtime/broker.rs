@@ -44,6 +44,11 @@ pub(super) fn start(config: &Config) -> Result<Option<Embedded>, Error> {
     Ok(Some(Embedded { uri: uri(settings, address), stopper, thread }))
 }
 
+/// How many clients the broker of this process may have, if there is one.
+pub(super) fn sockets(config: &Config) -> u64 {
+    config.broker.as_ref().map_or(0, |settings| Options::from(settings).broker.connections_max as u64)
+}
+
 impl Embedded {
     /// How this process gets there.
     pub(super) fn uri(&self) -> &Uri {

@@ -58,6 +58,10 @@ use shared::{ClusterPlan, Shared};
 /// Discord's spacing of identifies in one bucket.
 const IDENTIFY_SPACING: Duration = Duration::from_secs(5);
 
+/// Files of a cluster in STATE_DIR that are open at a time: its sessions, and of its spool the cursor, a segment to write and
+/// one to read.
+const FILES_PER_CLUSTER: u64 = 4;
+
 /// How often a folder that another process has is tried again.
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
@@ -175,8 +179,10 @@ pub fn run_with(config: Config, flags: Flags, board: Arc<Board>) -> Result<(), E
 
     // A shard that waits for a shared queue has a connection there besides.
     let per_shard = if config.queue_url.is_some() { 2 } else { 1 };
+    let per_cluster = 1 + if state.is_some() { FILES_PER_CLUSTER } else { 0 };
     let sockets = u64::from(plan.shards_here()) * per_shard
-        + plan.clusters.len() as u64
+        + plan.clusters.len() as u64 * per_cluster
+        + broker::sockets(&config)
         + if config.http.is_some() { status::CONNECTIONS_MAX as u64 } else { 0 };
     match open_files::raise_limit(sockets) {
         Ok(None) => {}
