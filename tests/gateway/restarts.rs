@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use crate::support::{Setup, Stage, let_pass, wait_until};
+use crate::support::{Setup, Stage, dead_port, let_pass, wait_until};
 
 /// A folder that is gone at the end.
 struct Scratch(PathBuf);
@@ -152,6 +152,26 @@ fn other_intents_leave_the_sessions_and_say_so() {
     });
     let gaps = stage.worker.find(|message| message.key == "RATEWAY_GAP");
     assert!(gaps.iter().all(|gap| gap.text().contains("INTENTS or COMPRESSION are others now")), "{gaps:?}");
+}
+
+/// An upgrade: the new one is started, then the old one stopped. Both have the same folder and the same port.
+#[test]
+fn a_new_one_takes_over_with_folder_and_port() {
+    let scratch = Scratch::new("upgrade");
+    let address = format!("127.0.0.1:{}", dead_port());
+    let mut stage =
+        setup("upgrade", &scratch, true).env("HTTP_ADDR", &address).env("LOCK_WAIT_MS", "60000").start();
+    stage.settle();
+    stage.set_rate(2000.0);
+    let_pass(0.3);
+    let mut old = stage.start_beside();
+    stage.gateway.wait_line("waiting for the rateway that has STATE_DIR");
+    assert_eq!(old.stop(), 0);
+    stage.gateway.wait_line(&format!("status page on http://{address}"));
+    stage.gateway.wait_line("3 sessions of an earlier process are resumed");
+    stage.wait_up();
+    assert_resumed(&stage);
+    stage.judge();
 }
 
 /// Prints how long it took from the start of the process; 64 shards are to be resumed within a second.

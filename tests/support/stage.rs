@@ -187,6 +187,12 @@ impl Stage {
         self.gateway = Gateway::start(&self.variables, &self.arguments);
     }
 
+    /// Starts another rateway while this one runs, which is handed over.
+    pub fn start_beside(&mut self) -> Gateway {
+        let new = Gateway::start(&self.variables, &self.arguments);
+        std::mem::replace(&mut self.gateway, new)
+    }
+
     /// The same, with one variable changed.
     pub fn restart_with(&mut self, name: &str, value: &str) {
         self.variables.push((name.to_owned(), value.to_owned()));
