@@ -10,7 +10,8 @@
 //! With `--outage` a broker stops reading for so many seconds while the stand-in sends at full speed, then the stand-in ends
 //! and what is on disk drains: how fast, next to the rate before.
 //!
-//! Rounds of both are interleaved. With `--state true` a third one is rateway that keeps its state in a folder. Without arguments (under `cargo test`, say) nothing runs.
+//! Rounds of both are interleaved. With `--state true` a third one is rateway that keeps its state in a folder.
+//! Without arguments (under `cargo test`, say) nothing runs.
 
 #[path = "support/sink.rs"]
 mod sink;
@@ -91,14 +92,14 @@ impl Drop for Process {
 }
 
 impl Process {
-    /// CPU seconds used so far, user and system (proc(5), fields 14 and 15 of `stat`).
+    /// CPU seconds used so far by its threads, user and system: their schedstat has nanoseconds, where `stat` has ticks of 10 ms.
     fn cpu_s(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).expect("the process lives");
-        let after_name = stat.rsplit(')').next().expect("a stat line");
-        let fields: Vec<&str> = after_name.split_whitespace().collect();
-        let ticks: u64 =
-            fields[11].parse::<u64>().expect("utime") + fields[12].parse::<u64>().expect("stime");
-        ticks as f64 / 100.0
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.0.id())).expect("the process lives");
+        let nanoseconds = tasks.flatten().filter_map(|task| {
+            let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+            text.split_whitespace().next()?.parse::<u64>().ok()
+        });
+        nanoseconds.sum::<u64>() as f64 / 1e9
     }
 
     fn resident_kib(&self) -> u64 {
@@ -113,7 +114,18 @@ fn start_sim(options: &Arguments) -> (Process, String) {
     let port =
         TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
     let mut command = Command::new(env!("CARGO_BIN_EXE_rateway"));
-    command.args(["sim", "--full-speed", "--max-concurrency", "1000", "--guilds", "32", "--members", "100"]);
+    // Every shard has as many guilds, however many shards there are: the mix of events is the same.
+    let guilds = (4 * options.shards).to_string();
+    command.args([
+        "sim",
+        "--full-speed",
+        "--max-concurrency",
+        "1000",
+        "--guilds",
+        &guilds,
+        "--members",
+        "100",
+    ]);
     command.args(["--shards", &options.shards.to_string(), "--addr", &format!("127.0.0.1:{port}")]);
     command.args(["--session-starts", "1000000"]);
     if let Some(rate) = options.rate {

@@ -21,8 +21,8 @@ use crate::base::Rng;
 const LINGER: Duration = Duration::from_secs(2);
 /// A turn's sleep at most: other threads may have set nearer deadlines.
 const SLEEP_MAX: Duration = Duration::from_millis(50);
-/// A turn's sleep while recordings are played at a rate.
-const SLEEP_PACED: Duration = Duration::from_millis(2);
+/// A turn's sleep at most while recordings are played at a rate.
+const SLEEP_PACED_MAX: Duration = Duration::from_millis(2);
 
 pub(super) struct EventLoop {
     index: usize,
@@ -118,7 +118,9 @@ impl EventLoop {
 
     fn sleep(&self) -> Duration {
         if !self.playing.is_empty() && self.shared.record_rate.is_some() {
-            return SLEEP_PACED;
+            // epoll waits in whole milliseconds, in which many events may be due: each is to come at its own time.
+            std::thread::sleep(self.credit.wait(self.playing_share()).min(SLEEP_PACED_MAX));
+            return Duration::ZERO;
         }
         if self.index > 0 {
             return SLEEP_MAX;
@@ -368,15 +370,19 @@ impl EventLoop {
         }
     }
 
+    /// This thread's part of all connections that play.
+    fn playing_share(&self) -> f64 {
+        let all = self.shared.playing.load(Ordering::Relaxed).max(1);
+        self.playing.len() as f64 / all as f64
+    }
+
     /// Plays recordings; true when a connection could take more at once.
     fn play(&mut self, at: Instant) -> bool {
         if self.playing.is_empty() {
             return false;
         }
-        let mut quota = self.shared.record_rate.map(|_| {
-            let all = self.shared.playing.load(Ordering::Relaxed).max(1);
-            self.credit.take(at, self.playing.len() as f64 / all as f64)
-        });
+        let share = self.playing_share();
+        let mut quota = self.shared.record_rate.map(|_| self.credit.take(at, share));
         if quota == Some(0) {
             return false;
         }

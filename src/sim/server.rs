@@ -315,4 +315,10 @@ impl Credit {
         self.credit -= whole;
         whole as u64
     }
+
+    /// How long after the last [`Credit::take`] the next event is due.
+    pub fn wait(&self, share: f64) -> Duration {
+        let due_s = (1.0 - self.credit).max(0.0) / (self.rate * share).max(1e-3);
+        Duration::from_secs_f64(due_s)
+    }
 }
