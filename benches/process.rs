@@ -4,19 +4,21 @@
 //!
 //!     cargo bench --bench process -- [--seconds 5] [--rounds 3] [--shards 8] [--rate EVENTS_PER_SECOND]
 //!                                    [--compression zlib] [--threads 1] [--cache false] [--state false]
+//!                                    [--binary PATH]...
 //!
 //!     cargo bench --bench process -- --outage 10 [--shards 8] [--cache true]
 //!
 //! With `--outage` a broker stops reading for so many seconds while the stand-in sends at full speed, then the stand-in ends
 //! and what is on disk drains: how fast, next to the rate before.
 //!
-//! Rounds of both are interleaved. With `--state true` a third one is rateway that keeps its state in a folder.
-//! Without arguments (under `cargo test`, say) nothing runs.
+//! Rounds of both are interleaved. With `--state true` a third one is rateway that keeps its state in a folder. Each
+//! `--binary` is another build of rateway that has its turn in every round, such as the static one. Without arguments (under
+//! `cargo test`, say) nothing runs.
 
 #[path = "support/sink.rs"]
 mod sink;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
@@ -25,6 +27,9 @@ use std::time::{Duration, Instant};
 use rateway::base::Buf;
 use rateway::stream::transport::{Endpoint, Incoming, Options, Scratch, Transport};
 use rateway::stream::{Compression, Limits, tls};
+
+/// The stand-in is always of this build, whatever is measured.
+const OWN_BINARY: &str = env!("CARGO_BIN_EXE_rateway");
 
 struct Arguments {
     seconds: u64,
@@ -36,6 +41,7 @@ struct Arguments {
     cache: bool,
     state: bool,
     outage: Option<u64>,
+    binaries: Vec<String>,
 }
 
 fn main() {
@@ -53,6 +59,7 @@ fn main() {
         cache: false,
         state: false,
         outage: None,
+        binaries: Vec::new(),
     };
     if std::env::args().any(|argument| argument == "--test") {
         println!("process: measured by `cargo bench --bench process` only");
@@ -71,6 +78,7 @@ fn main() {
             "--cache" => options.cache = value == "true",
             "--state" => options.state = value == "true",
             "--outage" => options.outage = Some(number()),
+            "--binary" => options.binaries.push(value),
             _ => panic!("unknown argument {name}"),
         }
     }
@@ -113,7 +121,7 @@ impl Process {
 fn start_sim(options: &Arguments) -> (Process, String) {
     let port =
         TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rateway"));
+    let mut command = Command::new(OWN_BINARY);
     // Every shard has as many guilds, however many shards there are: the mix of events is the same.
     let guilds = (4 * options.shards).to_string();
     command.args([
@@ -147,6 +155,21 @@ fn wait_for(mut condition: impl FnMut() -> bool) {
     panic!("waited for 30 s in vain");
 }
 
+/// Waits until every shard is sent its recording. Making them takes the stand-in seconds when there are many.
+fn wait_until_all_play(options: &Arguments, sim: &str) {
+    let playing = format!("\"playing\":{}", options.shards);
+    wait_for(|| {
+        let mut stream = TcpStream::connect(sim).expect("the stand-in listens");
+        let request = format!("GET /_sim/stats HTTP/1.1\r\nHost: {sim}\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("the stand-in reads");
+        let mut answer = Vec::new();
+        // The connection stays open behind the answer, so this ends with the timeout.
+        stream.set_read_timeout(Some(Duration::from_millis(200))).expect("a timeout");
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).split([',', '}']).any(|part| part == playing)
+    });
+}
+
 /// Events and CPU seconds within the measured time.
 struct Sample {
     events: u64,
@@ -155,10 +178,11 @@ struct Sample {
 }
 
 fn measure(options: &Arguments) {
-    let mut floor_us = Vec::new();
-    let mut rateway_us = Vec::new();
-    let mut state_us = Vec::new();
     let folder = std::env::temp_dir().join(format!("rateway-bench-{}", std::process::id()));
+    let state = folder.display().to_string();
+    let mut contestants: Vec<(&str, Vec<f64>)> = vec![("floor", Vec::new()), ("rateway", Vec::new())];
+    contestants.extend(options.state.then(|| ("state", Vec::new())));
+    contestants.extend(options.binaries.iter().map(|binary| (binary.as_str(), Vec::new())));
     println!(
         "{} shards, {}, {} s a round, {} thread(s), {}",
         options.shards,
@@ -168,17 +192,14 @@ fn measure(options: &Arguments) {
         options.rate.map_or("full speed".into(), |rate| format!("{rate} events/s")),
     );
     for round in 1..=options.rounds {
-        for (name, all) in [("floor", &mut floor_us), ("rateway", &mut rateway_us), ("state", &mut state_us)]
-        {
-            if name == "state" && !options.state {
-                continue;
-            }
+        for (name, all) in &mut contestants {
             let _ = std::fs::remove_dir_all(&folder);
             let (_sim, address) = start_sim(options);
-            let sample = match name {
+            let sample = match *name {
                 "floor" => run_floor(options, &address),
-                "rateway" => run_rateway(options, &address, "none"),
-                _ => run_rateway(options, &address, &folder.display().to_string()),
+                "rateway" => run_rateway(OWN_BINARY, options, &address, "none"),
+                "state" => run_rateway(OWN_BINARY, options, &address, &state),
+                binary => run_rateway(binary, options, &address, "none"),
             };
             let us = sample.cpu_s * 1e6 / sample.events as f64;
             println!(
@@ -193,17 +214,16 @@ fn measure(options: &Arguments) {
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
     };
-    let (floor, rateway) = (median(&mut floor_us), median(&mut rateway_us));
-    println!("median   floor {floor:.3} us, rateway {rateway:.3} us: {:.2} times the floor", rateway / floor);
-    if options.state {
-        let state = median(&mut state_us);
-        println!("         with state {state:.3} us, {:+.1} %", (state / rateway - 1.0) * 100.0);
+    let floor = median(&mut contestants[0].1);
+    for (name, all) in &mut contestants[1..] {
+        let us = median(all);
+        println!("median   floor {floor:.3} us, {name} {us:.3} us: {:.2} times the floor", us / floor);
     }
     let _ = std::fs::remove_dir_all(&folder);
 }
 
-fn run_rateway(options: &Arguments, sim: &str, state: &str) -> Sample {
-    let (process, counts) = start_rateway(options, sim, state);
+fn run_rateway(binary: &str, options: &Arguments, sim: &str, state: &str) -> Sample {
+    let (process, counts) = start_rateway(binary, options, sim, state);
     let (events, cpu_s) = (counts.publishes.load(Ordering::Relaxed), process.cpu_s());
     std::thread::sleep(Duration::from_secs(options.seconds));
     let (events, cpu_s) = (counts.publishes.load(Ordering::Relaxed) - events, process.cpu_s() - cpu_s);
@@ -215,7 +235,7 @@ fn measure_outage(options: &Arguments, seconds: u64) {
     let folder = std::env::temp_dir().join(format!("rateway-bench-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&folder);
     let (sim, address) = start_sim(options);
-    let (process, counts) = start_rateway(options, &address, &folder.display().to_string());
+    let (process, counts) = start_rateway(OWN_BINARY, options, &address, &folder.display().to_string());
     let published = || counts.publishes.load(Ordering::Relaxed);
     let rate = |what: &str, seconds: f64| {
         let (events, cpu_s) = (published(), process.cpu_s());
@@ -252,9 +272,14 @@ fn disk_bytes(folder: &std::path::Path) -> u64 {
     files.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum()
 }
 
-fn start_rateway(options: &Arguments, sim: &str, state: &str) -> (Process, std::sync::Arc<sink::Counts>) {
+fn start_rateway(
+    binary: &str,
+    options: &Arguments,
+    sim: &str,
+    state: &str,
+) -> (Process, std::sync::Arc<sink::Counts>) {
     let (sink, counts) = sink::start().expect("a free port");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rateway"));
+    let mut command = Command::new(binary);
     command.env_clear();
     command.envs([
         ("DISCORD_TOKEN", "bench".to_owned()),
@@ -269,11 +294,12 @@ fn start_rateway(options: &Arguments, sim: &str, state: &str) -> (Process, std::
         ("LOG_LEVEL", "error".to_owned()),
     ]);
     let process = Process(command.stdout(Stdio::null()).spawn().expect("rateway starts"));
-    wait_for(|| counts.publishes.load(Ordering::Relaxed) > 100 * options.shards as u64);
+    wait_until_all_play(options, sim);
     std::thread::sleep(Duration::from_millis(500));
     (process, counts)
 }
 
+#[allow(clippy::disallowed_methods)] // A bench has a clock.
 fn run_floor(options: &Arguments, sim: &str) -> Sample {
     let drain = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let to = drain.local_addr().expect("an address");
@@ -292,8 +318,10 @@ fn run_floor(options: &Arguments, sim: &str) -> Sample {
     let mut lines = BufReader::new(process.0.stdout.take().expect("a pipe")).lines();
     let mut count =
         || -> u64 { lines.next().and_then(Result::ok).and_then(|line| line.parse().ok()).expect("a count") };
-    // The floor prints its count ten times a second.
-    for _ in 0..10 {
+    wait_until_all_play(options, sim);
+    let started = Instant::now();
+    // The floor prints its count ten times a second, and what it printed meanwhile comes first.
+    while started.elapsed() < Duration::from_millis(500) {
         count();
     }
     let (events, cpu_s) = (count(), process.cpu_s());

@@ -121,6 +121,8 @@ pub struct Config {
     pub shed: Vec<String>,
     /// SHED_FROM_PERCENT.
     pub shed_from_percent: u8,
+    /// COALESCE_US.
+    pub coalesce: Duration,
     /// STOP_TIMEOUT_MS.
     pub stop_timeout: Duration,
     /// HTTP_ADDR, and whether somebody has set it.
@@ -241,6 +243,8 @@ impl Config {
         });
         let shed = from.required(&s::SHED, parse::event_names);
         let shed_from_percent = from.required(&s::SHED_FROM_PERCENT, |text| parse::whole_u32(text, 1..=100));
+        let coalesce =
+            from.required(&s::COALESCE_US, |text| parse::whole(text, 0..=100_000).map(Duration::from_micros));
         let stop_timeout = from.required(&s::STOP_TIMEOUT_MS, duration_ms(600_000));
         let http = from.required(&s::HTTP_ADDR, parse::http_address);
         let http_set = from.is_set(&s::HTTP_ADDR);
@@ -297,6 +301,7 @@ impl Config {
                 shed: shed?,
                 // At most 100.
                 shed_from_percent: shed_from_percent? as u8,
+                coalesce: coalesce?,
                 stop_timeout: stop_timeout?,
                 http: http?.map(|address| (address, http_set)),
                 admin_token,

@@ -9,7 +9,7 @@ use crossbeam_deque::{Steal, Stealer, Worker};
 use parking_lot::Mutex;
 
 use super::clock;
-use super::{Outcome, Reactor, Task};
+use super::{Coalesce, Outcome, Reactor, Task};
 use crate::base::Timers;
 
 /// The token of a thread's waker; homes never use it.
@@ -104,6 +104,7 @@ impl<T: Task, M: Send + 'static> Mesh<T, M> {
             turn,
             ended: turn.now,
             timers: Timers::default(),
+            coalesce: Coalesce::new(Duration::ZERO, turn.now),
             poll,
             deque,
             spawned: 0,

@@ -8,10 +8,11 @@
 //! home -> deque -> runner (home or thief) -> home inbox -> home
 //! ```
 //!
-//! A turn: poll; read the clock once; note readiness; empty the inbox; fire deadlines; fill windows; run own
+//! A turn: let readiness gather ([`coalesce`]); poll; read the clock once; note readiness; empty the inbox; fire deadlines; fill windows; run own
 //! tasks, else steal one; flush. A thief never touches a socket. The reactor knows no Discord and no AMQP.
 
 pub mod clock;
+pub mod coalesce;
 pub mod listener;
 pub mod mesh;
 pub mod open_files;
@@ -28,6 +29,7 @@ use crossbeam_deque::Worker;
 
 use crate::base::Timers;
 pub use clock::Turn;
+pub use coalesce::Coalesce;
 pub use listener::Listener;
 pub use mesh::Mesh;
 use mesh::{Mail, WAKER};
@@ -117,6 +119,8 @@ pub struct Reactor<T: Task, M: Send + 'static> {
     pub ended: Instant,
     /// Deadlines by the home's own keys.
     pub timers: Timers<usize>,
+    /// Whether and for how long readiness may gather.
+    pub coalesce: Coalesce,
     poll: mio::Poll,
     deque: Worker<Box<T>>,
     spawned: usize,
@@ -140,6 +144,18 @@ impl<T: Task, M: Send + 'static> Reactor<T, M> {
         self.spawned += 1;
     }
 
+    /// Lets readiness gather, but no deadline pass. Mail waits as well, as for a thread that is at work.
+    fn pause(&mut self) {
+        if self.coalesce.is_due() {
+            let now = clock::read().now;
+            let next = self.timers.next().map_or(SLEEP_MAX, |at| at.saturating_duration_since(now));
+            let pause = self.coalesce.pause(now).min(next);
+            if !pause.is_zero() {
+                std::thread::sleep(pause);
+            }
+        }
+    }
+
     /// Wakes sleeping threads when there is more to do than this one is about to begin.
     fn share(&mut self) {
         if self.spawned > 0 {
@@ -160,6 +176,9 @@ pub fn run<H: Home>(mut reactor: Reactor<H::Task, H::Message>, mut home: H) -> i
     let mut scratch = <H::Task as Task>::Scratch::default();
     let mut work_left = false;
     loop {
+        if !work_left {
+            reactor.pause();
+        }
         let peer = &reactor.mesh.peers[reactor.thread];
         let mut ended = None;
         // The look at the others comes after the word that this thread sleeps, so that a task spawned in between is
@@ -179,6 +198,7 @@ pub fn run<H: Home>(mut reactor: Reactor<H::Task, H::Message>, mut home: H) -> i
             _ => {}
         }
         reactor.turn = clock::read();
+        reactor.coalesce.woke(reactor.turn.now, events.iter().count());
         reactor.ended = ended.unwrap_or(reactor.turn.now);
         reactor.mesh.turned(reactor.thread, reactor.turn.now);
 

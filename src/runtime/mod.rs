@@ -43,7 +43,7 @@ use crate::config::{Config, Plan, plan};
 use crate::gateway::{intents, shard};
 use crate::http::{self, Asker, GatewayBot, fetch_gateway_bot};
 use crate::queue;
-use crate::reactor::{self, Mesh, Resolver, clock, open_files};
+use crate::reactor::{self, Coalesce, Mesh, Resolver, clock, open_files};
 use crate::relay::task::TaskOptions;
 use crate::relay::{EventFilter, ShardTask};
 use crate::state::{Folder, OpenError};
@@ -211,6 +211,7 @@ pub fn run_with(config: Config, flags: Flags, board: Arc<Board>) -> Result<(), E
 
     let mut threads = Vec::new();
     for (index, mut reactor) in reactors.into_iter().enumerate() {
+        reactor.coalesce = Coalesce::new(config.coalesce, reactor.turn.now);
         let (shared, resolvers, permits) = (shared.clone(), resolvers.clone(), permits.take());
         let seed = seed.wrapping_add(index as u64 + 1);
         let body = move || {

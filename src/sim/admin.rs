@@ -117,6 +117,7 @@ fn stats(shared: &Shared) -> Value {
         "connections_open": discord.connection_count(),
         "sessions_alive": discord.session_count(),
         "connected_shards": discord.connected_shards().len(),
+        "playing": shared.playing.load(Ordering::Relaxed),
         "connections": ledger.connections,
         "readies": ledger.readies,
         "resumes": ledger.resumes,
