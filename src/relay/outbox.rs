@@ -176,9 +176,10 @@ impl Outbox {
         !self.entries.is_empty() && self.memory_bytes + self.share() > self.memory_bytes_max
     }
 
-    /// What one batch is promised: a sixteenth, so that the shards of a cluster can be under way together.
+    /// What one batch is promised: a quarter, so that some shards of a cluster can be under way together, and each for as
+    /// long as its window lasts: what a shard needs is out of the processor's cache when its next turn comes.
     fn share(&self) -> usize {
-        (self.memory_bytes_max / 16).clamp(BATCH_BYTES_MIN, BATCH_BYTES_MAX)
+        (self.memory_bytes_max / 4).clamp(BATCH_BYTES_MIN, BATCH_BYTES_MAX)
     }
 
     /// Promises memory to a batch that is about to be filled. `None`: other batches that are being filled have it;
@@ -241,6 +242,11 @@ impl Outbox {
         let batch = self.spare.pop().unwrap_or_default();
         self.spare_bytes -= batch.bytes.capacity();
         batch
+    }
+
+    /// Whether it has memory of earlier batches.
+    pub fn has_spare(&self) -> bool {
+        !self.spare.is_empty()
     }
 
     /// Gives an unused batch back.

@@ -15,6 +15,7 @@ use crate::base::{Buf, Rng};
 use crate::gateway::shard::{Input, Shard, State};
 use crate::http::{self, GatewayBot};
 use crate::reactor::{self, Outcome, Readiness, Resolver, Turn};
+use crate::relay::outbox::Batch;
 use crate::relay::{Framing, ShardTask, TaskInput};
 
 use super::cluster::{self, Cluster, LinkError};
@@ -52,6 +53,10 @@ pub(super) type Reactor = reactor::Reactor<ShardTask, Message>;
 /// How many windows a thread reads per turn: bounds its memory and the length of a turn.
 pub(super) const WINDOWS_PER_TURN: usize = 32;
 
+/// How many spare batches a thread keeps, of [`outbox::BATCH_BYTES_MAX`] mostly and rarely more: as many as the windows of a
+/// turn may fill. Further ones stay with their cluster.
+const SPARES_MAX: usize = WINDOWS_PER_TURN;
+
 /// How often the state of things is logged.
 const STATUS_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -85,6 +90,9 @@ pub struct Home {
     pub(super) queries: Queries,
     pub(super) readable: VecDeque<usize>,
     pub(super) windows: Vec<Buf>,
+    /// Memory of confirmed batches for the next ones, whichever cluster they are of: what was used last is in the
+    /// processor's cache.
+    pub(super) spares: Vec<Batch>,
     pub(super) dirty_shards: Vec<usize>,
     readable_clusters: Vec<usize>,
     dirty_clusters: Vec<usize>,
@@ -144,6 +152,7 @@ impl Home {
             queries: Queries::default(),
             readable: VecDeque::new(),
             windows: Vec::new(),
+            spares: Vec::new(),
             dirty_shards: Vec::new(),
             readable_clusters: Vec::new(),
             dirty_clusters: Vec::new(),
@@ -425,6 +434,7 @@ impl reactor::Home for Home {
             if self.read_cluster(reactor, index) {
                 self.readable_cluster(index);
             }
+            self.collect_spares(index);
         }
         if self.readable_clusters.is_empty() {
             self.readable_clusters = clusters;
@@ -502,6 +512,14 @@ impl reactor::Home for Home {
 }
 
 impl Home {
+    /// Takes the memory of what a cluster's broker has confirmed, as far as this thread has use for it.
+    fn collect_spares(&mut self, index: usize) {
+        let outbox = &mut self.clusters[index].publisher.outbox;
+        while self.spares.len() < SPARES_MAX && outbox.has_spare() {
+            self.spares.push(outbox.take_spare());
+        }
+    }
+
     /// Closes the broker connections politely, as far as one write goes.
     fn say_goodbye(&mut self) {
         for cluster in &mut self.clusters {

@@ -56,7 +56,8 @@ impl Home {
             // While paused nothing is promised, and what may be read then publishes nothing.
             task.batch_bytes_max = slot.reserved_bytes.max(1);
             if task.batch.bytes.capacity() == 0 {
-                task.batch = cluster.publisher.outbox.take_spare();
+                let own = || cluster.publisher.outbox.take_spare();
+                task.batch = self.spares.pop().unwrap_or_else(own);
             }
             reactor.spawn(task);
         }
