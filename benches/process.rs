@@ -12,18 +12,16 @@
 //!
 //! Rounds of both are interleaved. With `--state true` a third one is rateway that keeps its state in a folder. Without arguments (under `cargo test`, say) nothing runs.
 
+#[path = "support/floor.rs"]
+mod floor;
 #[path = "support/sink.rs"]
 mod sink;
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
-
-use rateway::base::Buf;
-use rateway::stream::transport::{Endpoint, Incoming, Options, Scratch, Transport};
-use rateway::stream::{Compression, Limits, tls};
+use std::time::Duration;
 
 struct Arguments {
     seconds: u64,
@@ -40,7 +38,7 @@ struct Arguments {
 fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench").peekable();
     if arguments.peek().map(String::as_str) == Some("--floor") {
-        return floor(&arguments.skip(1).collect::<Vec<_>>());
+        return floor::run(&arguments.skip(1).collect::<Vec<_>>());
     }
     let mut options = Arguments {
         seconds: 5,
@@ -290,97 +288,4 @@ fn run_floor(options: &Arguments, sim: &str) -> Sample {
     }
     let (events, cpu_s) = (count() - events, process.cpu_s() - cpu_s);
     Sample { events, cpu_s, resident_kib: process.resident_kib() }
-}
-
-/// Reads, inflates, writes: what no gateway can do without. One thread, edge-triggered epoll, gathered writes.
-#[allow(clippy::disallowed_methods)] // A program of its own, with its own clock.
-fn floor(arguments: &[String]) {
-    let sim: SocketAddr = arguments[0].parse().expect("the stand-in's address");
-    let mut out = TcpStream::connect(&arguments[1]).expect("the drain listens");
-    let shards: usize = arguments[2].parse().expect("a number of shards");
-    let compression: Compression = arguments[3].parse().expect("a compression");
-    let options = Options {
-        tls: tls::client_config(None).expect("TLS options"),
-        compression,
-        limits: Limits::default(),
-        user_agent: "floor".into(),
-    };
-    let query = compression.query_value().map(|value| format!("&compress={value}")).unwrap_or_default();
-    let endpoint = Endpoint::parse(&format!("ws://{sim}/?v=10&encoding=json{query}")).expect("a URL");
-    let mut poll = mio::Poll::new().expect("epoll");
-    let mut events = mio::Events::with_capacity(1024);
-    let mut connections: Vec<_> = (0..shards)
-        .map(|shard| {
-            let socket = TcpStream::connect(sim).expect("the stand-in listens");
-            socket.set_nonblocking(true).expect("a socket");
-            let mut socket = mio::net::TcpStream::from_std(socket);
-            poll.registry()
-                .register(&mut socket, mio::Token(shard), mio::Interest::READABLE)
-                .expect("epoll takes it");
-            let mut transport = Transport::new(&options, &endpoint).expect("a transport");
-            let mut hello = Vec::new();
-            transport.transmit(&mut hello);
-            socket.write_all(&hello).expect("an empty socket takes it");
-            (socket, transport)
-        })
-        .collect();
-    let mut window = Buf::with_capacity(64 * 1024);
-    let mut scratch = Scratch::new();
-    let mut batch = Vec::new();
-    let mut count = 0u64;
-    let mut ready: Vec<usize> = Vec::new();
-    let mut next_report = Instant::now() + Duration::from_millis(100);
-    loop {
-        // An edge comes once: a socket that filled a window is read again in the next turn.
-        let timeout = if ready.is_empty() { Duration::from_millis(20) } else { Duration::ZERO };
-        poll.poll(&mut events, Some(timeout)).expect("epoll");
-        ready.extend(events.iter().map(|event| event.token().0));
-        ready.sort_unstable();
-        ready.dedup();
-        for shard in std::mem::take(&mut ready) {
-            let (socket, transport) = &mut connections[shard];
-            {
-                let read = match std::io::Read::read(socket, window.spare()) {
-                    Ok(0) => return,
-                    Ok(read) => read,
-                    Err(_) => continue,
-                };
-                if read == window.spare().len() {
-                    ready.push(shard);
-                }
-                window.commit(read);
-                while let Some(incoming) = transport.next(&mut window, &mut scratch).expect("a good stream") {
-                    match incoming {
-                        Incoming::Payload(payload) => {
-                            if payload.windows(8).take(40).any(|part| part == b"\"op\":10,") {
-                                let identify = format!(
-                                    r#"{{"op":2,"d":{{"token":"t","intents":53608447,"shard":[{shard},{shards}],"properties":{{"os":"linux","browser":"floor","device":"floor"}}}}}}"#
-                                );
-                                transport.send_text(identify.as_bytes()).expect("an open connection");
-                            }
-                            count += 1;
-                            batch.extend_from_slice(payload);
-                        }
-                        Incoming::Opened => {}
-                        Incoming::Closed { code, .. } => panic!("closed with {code:?}"),
-                    }
-                }
-                if transport.wants_transmit() {
-                    let mut bytes = Vec::new();
-                    transport.transmit(&mut bytes);
-                    socket.write_all(&bytes).expect("an empty socket takes it");
-                }
-                if batch.len() > 256 * 1024 {
-                    out.write_all(&batch).expect("the drain reads");
-                    batch.clear();
-                }
-            }
-        }
-        out.write_all(&batch).expect("the drain reads");
-        batch.clear();
-        if Instant::now() >= next_report {
-            next_report += Duration::from_millis(100);
-            println!("{count}");
-        }
-    }
 }
