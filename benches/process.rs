@@ -4,7 +4,7 @@
 //!
 //!     cargo bench --bench process -- [--seconds 5] [--rounds 3] [--shards 8] [--rate EVENTS_PER_SECOND]
 //!                                    [--compression zlib] [--threads 1] [--cache false] [--state false]
-//!                                    [--binary PATH]...
+//!                                    [--floor true] [--binary PATH]...
 //!
 //!     cargo bench --bench process -- --outage 10 [--shards 8] [--cache true]
 //!
@@ -15,18 +15,16 @@
 //! `--binary` is another build of rateway that has its turn in every round, such as the static one. Without arguments (under
 //! `cargo test`, say) nothing runs.
 
+#[path = "support/floor.rs"]
+mod floor;
 #[path = "support/sink.rs"]
 mod sink;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
-
-use rateway::base::Buf;
-use rateway::stream::transport::{Endpoint, Incoming, Options, Scratch, Transport};
-use rateway::stream::{Compression, Limits, tls};
+use std::time::Duration;
 
 /// The stand-in is always of this build, whatever is measured.
 const OWN_BINARY: &str = env!("CARGO_BIN_EXE_rateway");
@@ -42,12 +40,13 @@ struct Arguments {
     state: bool,
     outage: Option<u64>,
     binaries: Vec<String>,
+    floor: bool,
 }
 
 fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench").peekable();
     if arguments.peek().map(String::as_str) == Some("--floor") {
-        return floor(&arguments.skip(1).collect::<Vec<_>>());
+        return floor::run(&arguments.skip(1).collect::<Vec<_>>());
     }
     let mut options = Arguments {
         seconds: 5,
@@ -60,6 +59,7 @@ fn main() {
         state: false,
         outage: None,
         binaries: Vec::new(),
+        floor: true,
     };
     if std::env::args().any(|argument| argument == "--test") {
         println!("process: measured by `cargo bench --bench process` only");
@@ -77,6 +77,7 @@ fn main() {
             "--compression" => options.compression = value,
             "--cache" => options.cache = value == "true",
             "--state" => options.state = value == "true",
+            "--floor" => options.floor = value == "true",
             "--outage" => options.outage = Some(number()),
             "--binary" => options.binaries.push(value),
             _ => panic!("unknown argument {name}"),
@@ -180,7 +181,9 @@ struct Sample {
 fn measure(options: &Arguments) {
     let folder = std::env::temp_dir().join(format!("rateway-bench-{}", std::process::id()));
     let state = folder.display().to_string();
-    let mut contestants: Vec<(&str, Vec<f64>)> = vec![("floor", Vec::new()), ("rateway", Vec::new())];
+    let mut contestants: Vec<(&str, Vec<f64>)> = Vec::new();
+    contestants.extend(options.floor.then(|| ("floor", Vec::new())));
+    contestants.push(("rateway", Vec::new()));
     contestants.extend(options.state.then(|| ("state", Vec::new())));
     contestants.extend(options.binaries.iter().map(|binary| (binary.as_str(), Vec::new())));
     println!(
@@ -214,10 +217,11 @@ fn measure(options: &Arguments) {
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
     };
-    let floor = median(&mut contestants[0].1);
+    let least = contestants[0].0;
+    let first = median(&mut contestants[0].1);
     for (name, all) in &mut contestants[1..] {
         let us = median(all);
-        println!("median   floor {floor:.3} us, {name} {us:.3} us: {:.2} times the floor", us / floor);
+        println!("median   {least} {first:.3} us, {name} {us:.3} us: {:.2} times the {least}", us / first);
     }
     let _ = std::fs::remove_dir_all(&folder);
 }
@@ -315,112 +319,18 @@ fn run_floor(options: &Arguments, sim: &str) -> Sample {
         .spawn()
         .expect("the floor starts");
     let mut process = Process(child);
-    let mut lines = BufReader::new(process.0.stdout.take().expect("a pipe")).lines();
-    let mut count =
-        || -> u64 { lines.next().and_then(Result::ok).and_then(|line| line.parse().ok()).expect("a count") };
+    let counted = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let (lines, newest) = (BufReader::new(process.0.stdout.take().expect("a pipe")).lines(), counted.clone());
+    // The floor prints its count ten times a second.
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            newest.store(line.parse().expect("a count"), Ordering::Relaxed);
+        }
+    });
     wait_until_all_play(options, sim);
-    let started = Instant::now();
-    // The floor prints its count ten times a second, and what it printed meanwhile comes first.
-    while started.elapsed() < Duration::from_millis(500) {
-        count();
-    }
-    let (events, cpu_s) = (count(), process.cpu_s());
-    for _ in 0..options.seconds * 10 - 1 {
-        count();
-    }
-    let (events, cpu_s) = (count() - events, process.cpu_s() - cpu_s);
+    std::thread::sleep(Duration::from_millis(500));
+    let (events, cpu_s) = (counted.load(Ordering::Relaxed), process.cpu_s());
+    std::thread::sleep(Duration::from_secs(options.seconds));
+    let (events, cpu_s) = (counted.load(Ordering::Relaxed) - events, process.cpu_s() - cpu_s);
     Sample { events, cpu_s, resident_kib: process.resident_kib() }
-}
-
-/// Reads, inflates, writes: what no gateway can do without. One thread, edge-triggered epoll, gathered writes.
-#[allow(clippy::disallowed_methods)] // A program of its own, with its own clock.
-fn floor(arguments: &[String]) {
-    let sim: SocketAddr = arguments[0].parse().expect("the stand-in's address");
-    let mut out = TcpStream::connect(&arguments[1]).expect("the drain listens");
-    let shards: usize = arguments[2].parse().expect("a number of shards");
-    let compression: Compression = arguments[3].parse().expect("a compression");
-    let options = Options {
-        tls: tls::client_config(None).expect("TLS options"),
-        compression,
-        limits: Limits::default(),
-        user_agent: "floor".into(),
-    };
-    let query = compression.query_value().map(|value| format!("&compress={value}")).unwrap_or_default();
-    let endpoint = Endpoint::parse(&format!("ws://{sim}/?v=10&encoding=json{query}")).expect("a URL");
-    let mut poll = mio::Poll::new().expect("epoll");
-    let mut events = mio::Events::with_capacity(1024);
-    let mut connections: Vec<_> = (0..shards)
-        .map(|shard| {
-            let socket = TcpStream::connect(sim).expect("the stand-in listens");
-            socket.set_nonblocking(true).expect("a socket");
-            let mut socket = mio::net::TcpStream::from_std(socket);
-            poll.registry()
-                .register(&mut socket, mio::Token(shard), mio::Interest::READABLE)
-                .expect("epoll takes it");
-            let mut transport = Transport::new(&options, &endpoint).expect("a transport");
-            let mut hello = Vec::new();
-            transport.transmit(&mut hello);
-            socket.write_all(&hello).expect("an empty socket takes it");
-            (socket, transport)
-        })
-        .collect();
-    let mut window = Buf::with_capacity(64 * 1024);
-    let mut scratch = Scratch::new();
-    let mut batch = Vec::new();
-    let mut count = 0u64;
-    let mut ready: Vec<usize> = Vec::new();
-    let mut next_report = Instant::now() + Duration::from_millis(100);
-    loop {
-        // An edge comes once: a socket that filled a window is read again in the next turn.
-        let timeout = if ready.is_empty() { Duration::from_millis(20) } else { Duration::ZERO };
-        poll.poll(&mut events, Some(timeout)).expect("epoll");
-        ready.extend(events.iter().map(|event| event.token().0));
-        ready.sort_unstable();
-        ready.dedup();
-        for shard in std::mem::take(&mut ready) {
-            let (socket, transport) = &mut connections[shard];
-            {
-                let read = match std::io::Read::read(socket, window.spare()) {
-                    Ok(0) => return,
-                    Ok(read) => read,
-                    Err(_) => continue,
-                };
-                if read == window.spare().len() {
-                    ready.push(shard);
-                }
-                window.commit(read);
-                while let Some(incoming) = transport.next(&mut window, &mut scratch).expect("a good stream") {
-                    match incoming {
-                        Incoming::Payload(payload) => {
-                            if payload.windows(8).take(40).any(|part| part == b"\"op\":10,") {
-                                let identify = format!(
-                                    r#"{{"op":2,"d":{{"token":"t","intents":53608447,"shard":[{shard},{shards}],"properties":{{"os":"linux","browser":"floor","device":"floor"}}}}}}"#
-                                );
-                                transport.send_text(identify.as_bytes()).expect("an open connection");
-                            }
-                            count += 1;
-                            batch.extend_from_slice(payload);
-                        }
-                        Incoming::Opened => {}
-                        Incoming::Closed { code, .. } => panic!("closed with {code:?}"),
-                    }
-                }
-                if transport.wants_transmit() {
-                    let mut bytes = Vec::new();
-                    transport.transmit(&mut bytes);
-                    socket.write_all(&bytes).expect("an empty socket takes it");
-                }
-                if batch.len() > 256 * 1024 {
-                    out.write_all(&batch).expect("the drain reads");
-                    batch.clear();
-                }
-            }
-        }
-        out.write_all(&batch).expect("the drain reads");
-        batch.clear();
-        if Instant::now() >= next_report {
-            next_report += Duration::from_millis(100);
-            println!("{count}");
-        }
-    }
 }

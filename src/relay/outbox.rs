@@ -62,6 +62,11 @@ impl Batch {
         self.skipped = None;
     }
 
+    /// The same in as little memory as it needs.
+    fn to_exact(&self) -> Batch {
+        Batch { bytes: self.bytes.clone(), records: self.records.clone(), ..*self }
+    }
+
     fn memory_bytes(&self) -> usize {
         self.bytes.capacity() + self.records.capacity() * size_of::<Record>() + size_of::<Entry>()
     }
@@ -239,7 +244,9 @@ impl Outbox {
 
     /// An empty batch, with the memory of an earlier one if there is one.
     pub fn take_spare(&mut self) -> Batch {
-        let batch = self.spare.pop().unwrap_or_default();
+        let Some(batch) = self.spare.pop() else {
+            return Batch { bytes: Vec::with_capacity(BATCH_BYTES_MIN), ..Batch::default() };
+        };
         self.spare_bytes -= batch.bytes.capacity();
         batch
     }
@@ -253,7 +260,11 @@ impl Outbox {
     pub fn put_spare(&mut self, mut batch: Batch) {
         // Spares are not part of the limit, so all of them together are kept below a quarter of it.
         let bytes = batch.bytes.capacity();
-        if bytes > 0 && bytes <= 2 * self.share() && self.spare_bytes + bytes <= self.memory_bytes_max / 4 {
+        // One that was made as small as can be would only have to grow again.
+        if bytes >= BATCH_BYTES_MIN
+            && bytes <= 2 * self.share()
+            && self.spare_bytes + bytes <= self.memory_bytes_max / 4
+        {
             batch.clear();
             self.spare_bytes += bytes;
             self.spare.push(batch);
@@ -290,9 +301,11 @@ impl Outbox {
         // the slack of thousands would fill the outbox with nothing.
         let crowded = self.memory_bytes > self.memory_bytes_max / 8 || batch.bytes.capacity() > self.share();
         if crowded && batch.bytes.capacity() > batch.bytes.len() * 2 {
-            batch.bytes.shrink_to_fit();
-            batch.records.shrink_to_fit();
+            let exact = batch.to_exact();
+            let roomy = std::mem::replace(batch, exact);
+            self.put_spare(roomy);
         }
+        let batch = &entry.batch;
         self.stats.published += batch.records.len() as u64;
         self.memory_bytes += batch.memory_bytes();
         self.entries.push_back(entry);
