@@ -1,6 +1,6 @@
 # Two of these do everything on a fresh Debian 12 with Rust: `make run` and `make test`.
 
-.PHONY: help build run test torture sim bench fuzz lint fmt
+.PHONY: help build run test torture sim bench instructions fuzz lint fmt
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -23,6 +23,9 @@ sim: ## the Discord stand-in alone; ARGS="--shards 8" adds options
 bench: ## the benches; ARGS=envelope picks one
 	@contrib/install.sh build
 	cargo bench --locked $(if $(ARGS),--bench $(ARGS))
+
+instructions: ## how many instructions an event takes, next to what is written down
+	@contrib/instructions.sh
 
 torture: ## kills and outages for a long time; ROUNDS=300 is some twenty minutes
 	@contrib/torture.sh

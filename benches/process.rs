@@ -4,7 +4,7 @@
 //!
 //!     cargo bench --bench process -- [--seconds 5] [--rounds 3] [--shards 8] [--rate EVENTS_PER_SECOND]
 //!                                    [--compression zlib] [--threads 1] [--cache false] [--state false]
-//!                                    [--floor true] [--binary PATH]...
+//!                                    [--without-floor true] [--binary PATH]...
 //!
 //!     cargo bench --bench process -- --outage 10 [--shards 8] [--cache true]
 //!
@@ -77,7 +77,7 @@ fn main() {
             "--compression" => options.compression = value,
             "--cache" => options.cache = value == "true",
             "--state" => options.state = value == "true",
-            "--floor" => options.floor = value == "true",
+            "--without-floor" => options.floor = value != "true",
             "--outage" => options.outage = Some(number()),
             "--binary" => options.binaries.push(value),
             _ => panic!("unknown argument {name}"),

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing on Debian or Ubuntu, and nothing when nothing is.
-#   contrib/install.sh NEED...     where NEED is build, broker, worker, certs, clients, clients-amqp, workers, browser or yaml
+#   contrib/install.sh NEED...     where NEED is build, broker, worker, certs, clients, clients-amqp, workers, browser, counting or yaml
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -38,6 +38,7 @@ for need in "$@"; do
         # Without any font a page has no text.
         fc-list 2>/dev/null | grep -q . || packages+=(fonts-dejavu-core)
         ;;
+    counting) command -v valgrind >/dev/null || packages+=(valgrind) ;;
     yaml) /usr/bin/python3 -c 'import yaml' 2>/dev/null || packages+=(python3-yaml) ;;
     *) say "unknown need: $need"; exit 2 ;;
     esac
