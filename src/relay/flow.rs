@@ -4,7 +4,6 @@
 //! but the growth of that buffer. READY is the exception: its secrets are blanked in a copy.
 
 use std::fmt;
-use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -186,23 +185,46 @@ fn routing_key(name: &str) -> &str {
 }
 
 /// `{shard}-{session hash}-{seq}`, on the stack: 10 + 1 + 16 + 1 + 20 digits at most.
+///
+/// Written by hand from its end: the standard library's formatting took a tenth of all instructions of an event.
 struct MessageId {
     bytes: [u8; MESSAGE_ID_BYTES_MAX],
+    start: usize,
 }
 
 const MESSAGE_ID_BYTES_MAX: usize = 48;
 
 impl MessageId {
     fn new() -> MessageId {
-        MessageId { bytes: [0; MESSAGE_ID_BYTES_MAX] }
+        MessageId { bytes: [0; MESSAGE_ID_BYTES_MAX], start: MESSAGE_ID_BYTES_MAX }
     }
 
     fn format(&mut self, shard_id: u32, session_hash: u64, seq: u64) -> &[u8] {
-        let mut rest = &mut self.bytes[..];
-        // The longest form is 48 bytes, so the write always fits.
-        let _ = write!(rest, "{shard_id}-{session_hash:016x}-{seq}");
-        let left = rest.len();
-        &self.bytes[..MESSAGE_ID_BYTES_MAX - left]
+        self.start = MESSAGE_ID_BYTES_MAX;
+        self.decimal(seq);
+        self.prepend(b'-');
+        for digit in 0..16 {
+            self.prepend(b"0123456789abcdef"[(session_hash >> (4 * digit)) as usize & 15]);
+        }
+        self.prepend(b'-');
+        self.decimal(shard_id.into());
+        &self.bytes[self.start..]
+    }
+
+    fn decimal(&mut self, mut number: u64) {
+        loop {
+            self.prepend(b'0' + (number % 10) as u8);
+            number /= 10;
+            if number == 0 {
+                return;
+            }
+        }
+    }
+
+    fn prepend(&mut self, byte: u8) {
+        // The longest form is 48 bytes, so there is always room.
+        self.start -= 1;
+        self.bytes[self.start] = byte;
     }
 }
 
