@@ -6,6 +6,7 @@ pub mod deflate;
 #[cfg(feature = "program")]
 pub mod digest;
 pub mod histogram;
+pub mod loopback;
 pub mod rng;
 pub mod secret;
 pub mod timers;

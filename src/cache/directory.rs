@@ -23,7 +23,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use super::arena::sip;
+use super::arena::{block, sip};
 
 /// Shards that an answer names at most, and entries that are held of one id.
 pub const CANDIDATES_MAX: usize = 16;
@@ -37,10 +37,6 @@ const AHEAD: usize = 32;
 /// An odd number with its bits well spread: the golden ratio times 2^64.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
-#[derive(Default)]
-#[repr(align(64))]
-struct Bucket([AtomicU32; SLOTS]);
-
 /// Counters on a cache line of their own, as every thread writes them.
 #[derive(Default)]
 #[repr(align(64))]
@@ -52,7 +48,10 @@ struct Counters {
 /// The table; see the head of this file.
 pub struct Directory {
     seed: [u64; 2],
-    buckets: Box<[Bucket]>,
+    /// Invariant: `count` buckets, from `skip` on, where a cache line begins.
+    words: Box<[AtomicU32]>,
+    skip: usize,
+    count: usize,
     cells: Box<[AtomicU32]>,
     counters: Counters,
 }
@@ -119,15 +118,18 @@ fn pick(hash: u64, count: usize) -> usize {
 }
 
 impl Directory {
-    /// An empty directory of at most `bytes`, at least one bucket. All its memory is taken here.
+    /// An empty directory of at most `bytes`, at least one bucket. Its memory is committed as it fills.
     pub fn with_capacity(bytes: usize, seed: [u64; 2]) -> Directory {
         let count = (bytes / (BUCKET_BYTES + CELL_BYTES)).max(1);
-        Directory {
-            seed,
-            buckets: (0..count).map(|_| Bucket::default()).collect(),
-            cells: (0..count).map(|_| AtomicU32::default()).collect(),
-            counters: Counters::default(),
-        }
+        let words = block::zeros((count + 1) * SLOTS);
+        let skip = words.as_ptr().align_offset(BUCKET_BYTES).min(SLOTS);
+        Directory { seed, words, skip, count, cells: block::zeros(count), counters: Counters::default() }
+    }
+
+    /// The slots of a bucket.
+    fn bucket(&self, at: usize) -> &[AtomicU32] {
+        let from = self.skip + at * SLOTS;
+        &self.words[from..from + SLOTS]
     }
 
     /// Notes that `shard` has learnt of an id. Adding again counts again: as many removals undo it.
@@ -143,7 +145,7 @@ impl Directory {
             let places: [Option<Place>; AHEAD] =
                 std::array::from_fn(|at| some.get(at).map(|(kind, id)| self.place(*kind, *id)));
             let looks = places.iter().flatten().flat_map(|place| place.buckets);
-            let seen = looks.fold(0, |seen, at| seen ^ self.buckets[at].0[0].load(Ordering::Relaxed));
+            let seen = looks.fold(0, |seen, at| seen ^ self.bucket(at)[0].load(Ordering::Relaxed));
             std::hint::black_box(seen);
             let used = places.iter().flatten().filter(|place| self.add_at(place, shard)).count();
             self.counters.used.fetch_add(used, Ordering::Relaxed);
@@ -207,7 +209,7 @@ impl Directory {
     /// Forgets all entries of a shard whose partition was cleared as a whole, at the cost of one pass over the table.
     /// Adds that were only counted cannot be told apart and stay counted: their few ids go on being asked everywhere.
     pub fn purge(&self, shard: u16) {
-        for slot in self.buckets.iter().flat_map(|bucket| &bucket.0) {
+        for slot in &self.words[self.skip..self.skip + self.count * SLOTS] {
             let entry = slot.load(Ordering::Acquire);
             if entry != 0
                 && entry as u16 == shard
@@ -226,7 +228,7 @@ impl Directory {
     /// How full it is.
     pub fn usage(&self) -> Usage {
         Usage {
-            slots: self.buckets.len() * SLOTS,
+            slots: self.count * SLOTS,
             used: self.counters.used.load(Ordering::Relaxed),
             overflowed: self.counters.overflowed.load(Ordering::Relaxed),
         }
@@ -234,14 +236,14 @@ impl Directory {
 
     /// Bytes of buckets and cells.
     pub fn memory_bytes(&self) -> usize {
-        self.buckets.len() * (BUCKET_BYTES + CELL_BYTES)
+        self.count * (BUCKET_BYTES + CELL_BYTES)
     }
 
     fn place(&self, kind: u8, id: u64) -> Place {
         let hash = sip::hash(self.seed, kind, id, 0);
         // The lowest bits, while `pick` goes by the highest: the two have nothing to do with each other.
         let fingerprint = (hash & 0xffff).max(1);
-        let count = self.buckets.len();
+        let count = self.count;
         let first = pick(hash, count);
         // first + second = turn (mod count), from either side.
         let turn = pick(fingerprint.wrapping_mul(SPREAD), count);
@@ -252,15 +254,15 @@ impl Directory {
     }
 
     /// The buckets of a place, ascending, each once.
-    fn buckets(&self, place: &Place) -> impl Iterator<Item = &Bucket> {
+    fn buckets(&self, place: &Place) -> impl Iterator<Item = &[AtomicU32]> {
         let [low, high] = place.buckets;
-        let other = (low != high).then(|| &self.buckets[high]);
-        std::iter::once(&self.buckets[low]).chain(other)
+        let other = (low != high).then(|| self.bucket(high));
+        std::iter::once(self.bucket(low)).chain(other)
     }
 
     /// The slots of a place, always in the same order.
     fn slots(&self, place: &Place) -> impl Iterator<Item = &AtomicU32> {
-        self.buckets(place).flat_map(|bucket| &bucket.0)
+        self.buckets(place).flatten()
     }
 
     /// A free slot in the emptier bucket; none if both are full or enough entries of this id are held.
@@ -268,7 +270,7 @@ impl Directory {
         let (mut best, mut best_free, mut held) = (None, 0, 0);
         for bucket in self.buckets(place) {
             let (mut slot_found, mut free) = (None, 0);
-            for slot in &bucket.0 {
+            for slot in bucket {
                 match slot.load(Ordering::Relaxed) {
                     0 => (slot_found, free) = (Some(slot), free + 1),
                     entry => held += usize::from(entry >> 16 == place.fingerprint),

@@ -17,7 +17,7 @@ use super::ask::{Answer, Ask, Refusal};
 use super::clock;
 use super::endpoint::{Endpoint, UrlError, Whom};
 use super::request::Queue;
-use crate::base::Rng;
+use crate::base::{Rng, loopback};
 
 /// A few times what resolving a name, reading 1 KiB at a time and writing a log line take.
 const STACK_BYTES: usize = 128 << 10;
@@ -333,7 +333,10 @@ impl Shared {
     fn connect(&self) -> Result<TcpStream, Failure> {
         let (host, port) = (self.endpoint.host(), self.endpoint.port());
         let resolving = |error| Failure::Io("resolving its name", error);
-        let addresses: Vec<_> = (host, port).to_socket_addrs().map_err(resolving)?.collect();
+        let addresses = match loopback::addresses(host, port) {
+            Some(addresses) => addresses.to_vec(),
+            None => (host, port).to_socket_addrs().map_err(resolving)?.collect(),
+        };
         let mut last = io::Error::new(io::ErrorKind::NotFound, "its name has no address");
         let deadline = clock::now() + CONNECT_TIMEOUT;
         for (at, address) in addresses.iter().enumerate() {

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::clock;
+use crate::base::loopback;
 
 /// How long an answer is used again.
 const ANSWER_LIFETIME: Duration = Duration::from_secs(30);
@@ -66,6 +67,9 @@ impl Resolver {
         if let Ok(address) = host.parse::<IpAddr>() {
             return reply(Ok(vec![SocketAddr::new(address, port)]));
         }
+        if let Some(addresses) = loopback::addresses(host, port) {
+            return reply(Ok(addresses.to_vec()));
+        }
         let name = (host.to_owned(), port);
         let now = clock::read().now;
         let mut names = self.names.lock();
@@ -116,27 +120,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_answered_at_once_and_names_once_for_all() {
+    fn addresses_and_this_machine_are_answered_at_once() {
         let resolver = Resolver::start().expect("a thread");
         let (sender, answers) = mpsc::channel();
-        for host in ["127.0.0.1", "::1", "localhost", "localhost", "localhost"] {
+        for host in ["127.0.0.1", "::1", "localhost"] {
             let sender = sender.clone();
             resolver.resolve(host, 7, move |found| sender.send(found).expect("the test listens"));
         }
-        for _ in 0..5 {
-            let found = answers.recv_timeout(Duration::from_secs(30)).expect("an answer").expect("addresses");
+        for _ in 0..3 {
+            let found = answers.try_recv().expect("an answer").expect("addresses");
             assert!(found.iter().all(|address| address.ip().is_loopback() && address.port() == 7));
         }
-        assert!(resolver.names.lock().waiting.is_empty());
-        assert_eq!(resolver.names.lock().answers.len(), 1);
+        assert!(resolver.names.lock().answers.is_empty());
     }
 
     #[test]
-    fn a_name_without_addresses_is_an_error() {
+    fn a_name_is_asked_for_once_and_without_addresses_it_is_an_error() {
         let resolver = Resolver::start().expect("a thread");
         let (sender, answers) = mpsc::channel();
-        resolver
-            .resolve("no such name.invalid", 7, move |found| sender.send(found).expect("the test listens"));
-        assert!(answers.recv_timeout(Duration::from_secs(60)).expect("an answer").is_err());
+        for _ in 0..3 {
+            let sender = sender.clone();
+            let reply = move |found| sender.send(found).expect("the test listens");
+            resolver.resolve("no such name.invalid", 7, reply);
+        }
+        for _ in 0..3 {
+            assert!(answers.recv_timeout(Duration::from_secs(60)).expect("an answer").is_err());
+        }
+        assert!(resolver.names.lock().waiting.is_empty());
+        assert_eq!(resolver.names.lock().answers.len(), 1);
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::amqp::worker::{Event, Message, Queue, Request, Worker};
 use crate::amqp::{self, Options, Uri};
-use crate::base::Buf;
+use crate::base::{Buf, loopback};
 use crate::config::ToolsConfig;
 use crate::reactor::clock;
 use crate::stream::tls::{self, TlsSession};
@@ -313,7 +313,11 @@ impl Session {
 fn dial(uri: &Uri) -> Result<TcpStream, Error> {
     let timeout = uri.connection_timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(CONNECT_TIMEOUT);
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in (uri.host.as_str(), uri.port).to_socket_addrs()? {
+    let addresses = match loopback::addresses(&uri.host, uri.port) {
+        Some(addresses) => addresses.to_vec(),
+        None => (uri.host.as_str(), uri.port).to_socket_addrs()?.collect(),
+    };
+    for address in addresses {
         match TcpStream::connect_timeout(&address, timeout) {
             Ok(socket) => {
                 socket.set_nodelay(true)?;

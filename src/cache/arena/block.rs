@@ -18,7 +18,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use memmap2::{MmapMut, MmapOptions};
 
@@ -214,6 +214,14 @@ impl Drop for Block {
             unsafe { dealloc(start.as_ptr(), layout) }
         }
     }
+}
+
+/// So many zeros, in memory that the system gives as it is written to.
+pub fn zeros(count: usize) -> Box<[AtomicU32]> {
+    // By way of u32, for which the allocator takes fresh memory from the system and writes nothing.
+    let words = Box::into_raw(vec![0_u32; count].into_boxed_slice());
+    // SAFETY: an AtomicU32 has the size, the alignment and the valid bits of a u32, and nobody else has the box.
+    unsafe { Box::from_raw(words as *mut [AtomicU32]) }
 }
 
 /// Every lookup goes to another page: with large pages of the system's most of them find their translation at hand.
