@@ -1,6 +1,6 @@
 # Two of these do everything on a fresh Debian 12 with Rust: `make run` and `make test`.
 
-.PHONY: help build run test torture sim bench instructions fuzz lint fmt
+.PHONY: help build run test torture sim bench instructions fuzz miri asan lint fmt
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -30,14 +30,15 @@ instructions: ## how many instructions an event takes, next to what is written d
 torture: ## kills and outages for a long time; ROUNDS=300 is some twenty minutes
 	@contrib/torture.sh
 
-FUZZ_SECONDS ?= 60
-TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
-fuzz: ## each fuzz target for FUZZ_SECONDS (60); needs nightly and cargo-fuzz
-	@for target in $(TARGETS); do \
-	    mkdir -p fuzz/corpus/$$target; \
-	    cargo +nightly fuzz run $$target fuzz/corpus/$$target tests/corpus tests/corpus/edge tests/corpus/bad \
-	        -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536 || exit 1; \
-	done
+export FUZZ_SECONDS ?= 60
+fuzz: ## each fuzz target for FUZZ_SECONDS (60); TARGETS="envelope shard" picks some
+	@contrib/fuzz.sh $(TARGETS)
+
+miri: ## the unsafe code that Miri can run, a few minutes
+	@contrib/sanitize.sh miri
+
+asan: ## the library's tests under AddressSanitizer, some minutes
+	@contrib/sanitize.sh asan
 
 lint: ## formatting and clippy
 	cargo fmt --check

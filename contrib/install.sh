@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing on Debian or Ubuntu, and nothing when nothing is.
-#   contrib/install.sh NEED...     where NEED is build, broker, worker, certs, clients, clients-amqp, workers, browser, counting or yaml
+#   contrib/install.sh NEED...     where NEED is build, broker, worker, certs, clients, clients-amqp, workers, browser, counting,
+#                                  yaml, cpp, fuzz or nightly
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -40,6 +41,8 @@ for need in "$@"; do
         ;;
     counting) command -v valgrind >/dev/null || packages+=(valgrind) ;;
     yaml) /usr/bin/python3 -c 'import yaml' 2>/dev/null || packages+=(python3-yaml) ;;
+    cpp) command -v c++ >/dev/null || packages+=(g++) ;;
+    fuzz | nightly) ;;
     *) say "unknown need: $need"; exit 2 ;;
     esac
 done
@@ -95,7 +98,25 @@ workers() {
     fi
     CARGO_TARGET_DIR=$folder/lapin cargo build --quiet --locked --manifest-path examples/lapin/Cargo.toml
 }
+# Rust's own tools for fuzzing and sanitizers. Without rustup there is no nightly to be had; the callers then say what
+# they do instead.
+nightly() {
+    command -v rustup >/dev/null || return 0
+    if ! rustup run nightly rustc --version >/dev/null 2>&1; then
+        say "installing the nightly toolchain"
+        rustup toolchain install nightly --profile minimal --no-self-update >&2 || say "no nightly is to be had"
+    fi
+}
+fuzz() {
+    nightly
+    if ! cargo fuzz --version >/dev/null 2>&1; then
+        say "installing cargo-fuzz"
+        cargo install --quiet --locked cargo-fuzz
+    fi
+}
 finish() {
+    case " $* " in *" nightly "*) nightly ;; esac
+    case " $* " in *" fuzz "*) fuzz ;; esac
     case " $* " in *" clients-amqp "*) clients_amqp ;; esac
     case " $* " in *" workers "*) workers ;; esac
 }

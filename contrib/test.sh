@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 step() { echo "== $*" >&2; }
 
 step "what is needed"
-contrib/install.sh build worker clients clients-amqp workers browser yaml
+contrib/install.sh build worker clients clients-amqp workers browser yaml cpp
 if [ -z "${RATEWAY_TEST_AMQP_URI:-}" ]; then
     contrib/install.sh broker certs
     export RATEWAY_RABBITMQ_DIR=$PWD/target/rabbitmq-test RATEWAY_RABBITMQ_PORT=${RATEWAY_RABBITMQ_PORT:-5782}
@@ -34,6 +34,8 @@ node --check examples/node/worker.js
 contrib/check.py
 step "tests"
 cargo test --locked
+step "fuzzing, each target for a short time"
+FUZZ_SECONDS=4 FUZZ_SANITIZER=none contrib/fuzz.sh
 step "the identify queue as a library"
 tree=$(cargo tree --locked -e normal --no-default-features --prefix none)
 if grep -E '^(mio|rustls|libz-ng-sys) ' <<<"$tree"; then

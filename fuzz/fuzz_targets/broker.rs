@@ -1,8 +1,3 @@
-//! Bytes of several clients, in pieces and turns, to the embedded broker.
 #![no_main]
 
-use std::time::Instant;
-
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|bytes: &[u8]| rateway::broker::fuzz::bytes(Instant::now(), bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rateway_fuzz::broker::run(bytes));

@@ -1,8 +1,3 @@
-//! Well-formed methods of several clients, in any order, to the embedded broker.
 #![no_main]
 
-use std::time::Instant;
-
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|bytes: &[u8]| rateway::broker::fuzz::operations(Instant::now(), bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rateway_fuzz::broker_operations::run(bytes));

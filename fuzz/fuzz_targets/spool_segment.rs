@@ -1,6 +1,3 @@
-//! The files of a spool with any content.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|bytes: &[u8]| rateway::state::spool::fuzz::files(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rateway_fuzz::spool_segment::run(bytes));

@@ -1,12 +1,3 @@
-//! Bodies of gateway commands.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use rateway::gateway::command::{PAYLOAD_BYTES_MAX, check_worker_command};
-
-fuzz_target!(|bytes: &[u8]| {
-    if let Ok(op) = check_worker_command(bytes) {
-        assert!(bytes.len() <= PAYLOAD_BYTES_MAX && ![0, 1, 2, 6, 7, 9, 10, 11].contains(&op));
-        assert!(serde_json::from_slice::<serde_json::Value>(bytes).is_ok(), "passed what is not JSON");
-    }
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rateway_fuzz::worker_message::run(bytes));

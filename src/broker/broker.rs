@@ -18,8 +18,8 @@ use super::message::Store;
 use super::names::{Names, SeededState};
 use super::notice::{Limit, Notice, Stats};
 use super::options::{
-    CONSUMER_ALLOWANCE, DELIVERIES_OF_ALL_PER_TURN, NOTICES_MAX, OUTGOING_BYTES_LEAST, Options,
-    UNBLOCK_TENTHS, WORK_PER_RECEIVE, WORK_PER_TURN,
+    ALLOWANCE_BYTES_LEAST, CONSUMER_ALLOWANCE, DELIVERIES_OF_ALL_PER_TURN, NOTICES_MAX, OUTGOING_BYTES_LEAST,
+    Options, UNBLOCK_TENTHS, WORK_PER_RECEIVE, WORK_PER_TURN,
 };
 use super::queue::Queue;
 use super::room::Room;
@@ -97,6 +97,8 @@ pub struct Broker {
     /// Units of work since the last turn ended.
     pub(super) turn_work: usize,
     is_short: bool,
+    /// What connections that consume have published since memory is short.
+    allowance_taken: usize,
     is_stopping: bool,
     pub(super) stats: Stats,
     pub(super) rng: Rng,
@@ -133,6 +135,7 @@ impl Broker {
             room: Room::default(),
             turn_work: 0,
             is_short: false,
+            allowance_taken: 0,
             is_stopping: false,
             stats: Stats::default(),
             rng,
@@ -469,14 +472,30 @@ impl Broker {
         name
     }
 
-    /// Whether `id` may not publish now. A connection that consumes has some room more, see `CONSUMER_ALLOWANCE`.
-    pub(super) fn must_hold(&self, id: ConnectionId) -> bool {
-        if !self.is_short {
+    /// Whether `id` may not publish `size` octets now. A connection that consumes has some room more, see
+    /// `CONSUMER_ALLOWANCE`.
+    pub(super) fn must_hold(&self, id: ConnectionId, size: usize) -> bool {
+        let most = self.options.memory_bytes;
+        if !self.is_short || self.store.bytes() <= most {
             return false;
         }
-        let most = self.options.memory_bytes;
-        let consumes = self.connections.get(id).is_some_and(|connection| connection.consumers > 0);
-        self.store.bytes() > if consumes { most + most / CONSUMER_ALLOWANCE } else { most }
+        let all = most / CONSUMER_ALLOWANCE;
+        let share = (all / self.connections.len().max(1)).max(ALLOWANCE_BYTES_LEAST).min(all);
+        self.connections.get(id).is_none_or(|connection| {
+            connection.consumers == 0
+                || connection.allowance_taken.saturating_add(size) > share
+                || self.allowance_taken.saturating_add(size) > all
+        })
+    }
+
+    /// Counts what was let in although memory is short.
+    pub(super) fn take_allowance(&mut self, id: ConnectionId, size: usize) {
+        if self.is_short && self.store.bytes() > self.options.memory_bytes {
+            self.allowance_taken += size;
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.allowance_taken += size;
+            }
+        }
     }
 
     /// Blocks publishers when messages take too much, and lets them go on when they don't any more.
@@ -484,6 +503,8 @@ impl Broker {
         let (bytes, bytes_max) = (self.store.bytes(), self.options.memory_bytes);
         if !self.is_short && bytes > bytes_max {
             self.is_short = true;
+            self.allowance_taken = 0;
+            self.connections.iter_mut().for_each(|connection| connection.allowance_taken = 0);
             self.stats.blocked += 1;
             self.note(Notice::MemoryShort { bytes, bytes_max });
             let publishers: Vec<ConnectionId> = self

@@ -86,6 +86,8 @@ pub(super) struct Connection {
     pub(super) content_mark: Option<u64>,
     pub(super) hold: Hold,
     pub(super) has_published: bool,
+    /// Its part of `Broker::allowance_taken`.
+    pub(super) allowance_taken: usize,
     pub(super) is_told_blocked: bool,
     pub(super) last_received: Instant,
     /// When something was last sent, or it was seen that it need not be.
@@ -121,6 +123,7 @@ impl Connection {
             content_mark: None,
             hold: Hold::None,
             has_published: false,
+            allowance_taken: 0,
             is_told_blocked: false,
             last_received: now,
             beat_from: now,

@@ -7,6 +7,7 @@ use super::channel::{Channel, Content, Incoming};
 use super::command::{self, Command};
 use super::connection::{Hold, Phase};
 use super::fault::Fault;
+use super::message::cost_of;
 use super::notice::Limit;
 use super::properties;
 use super::write::{self, Method};
@@ -77,7 +78,8 @@ impl Broker {
         let method = command::id(payload).ok_or(((0, 0), Fault::Syntax))?;
         let blame = |fault| (method, fault);
         let is_publish = method == spec::BASIC_PUBLISH;
-        if is_publish && self.must_hold(id) {
+        // How much it will be is not known yet.
+        if is_publish && self.must_hold(id, 1) {
             self.note_publisher(id);
             return Ok(Taken::Held(Hold::Memory));
         }
@@ -259,7 +261,6 @@ impl Broker {
     ) -> Result<Taken, Blamed> {
         let blame = |fault| (spec::BASIC_PUBLISH, fault);
         let bytes_max = self.options.message_bytes_max;
-        let must_hold = self.must_hold(id);
         let Some(connection) = self.connections.get_mut(id) else { return Ok(Taken::Yes(0)) };
         let Some(channel) = connection.channel(number) else { return Err(blame(Fault::ChannelNotOpen)) };
         if channel.is_closing {
@@ -268,18 +269,19 @@ impl Broker {
         let Content::Header { is_mandatory } = channel.content else {
             return Err(blame(Fault::UnexpectedFrame("a content header came without its method")));
         };
-        if must_hold {
-            // Memory became short after its method, which many channels may have sent by then.
-            self.note_publisher(id);
-            return Ok(Taken::Held(Hold::Memory));
-        }
         let Some(bytes_announced) = properties::body_size(payload) else { return Err(blame(Fault::Syntax)) };
+        let (names_len, header_len) = (channel.names.len(), payload.len());
         if bytes_announced > bytes_max {
             self.meet(Limit::MessageBytes);
             return Err(blame(Fault::MessageTooLarge { bytes: bytes_announced, bytes_max }));
         }
-        let (names_len, header_len) = (channel.names.len(), payload.len());
         let mut size = names_len + header_len + bytes_announced as usize;
+        let cost = cost_of(size);
+        if self.must_hold(id, cost) {
+            // Memory became short after its method, which many channels may have sent by then.
+            self.note_publisher(id);
+            return Ok(Taken::Held(Hold::Memory));
+        }
         let mut reserved = 0;
         if bytes_announced > 0 {
             match self.let_in(now, id, size).map_err(blame)? {
@@ -289,6 +291,7 @@ impl Broker {
         } else {
             size = 0;
         }
+        self.take_allowance(id, cost);
         let Some(channel) = self.channel(id, number) else { return Ok(Taken::Yes(0)) };
         let room = names_len + header_len + bytes_announced.min(BODY_BYTES_AT_ONCE) as usize;
         let mut bytes = Vec::with_capacity(room);
@@ -297,7 +300,7 @@ impl Broker {
         let incoming = Incoming { is_mandatory, bytes, names_len, header_len, size, reserved };
         if bytes_announced == 0 {
             channel.content = Content::Idle;
-            return self.publish(now, id, number, incoming).map(Taken::Yes).map_err(blame);
+            return self.publish_and_count(now, id, number, incoming).map_err(blame);
         }
         channel.content = Content::Body { incoming, remaining: bytes_announced };
         Ok(Taken::Yes(0))
@@ -338,6 +341,20 @@ impl Broker {
             return Ok(Taken::Yes(0));
         };
         self.let_out(id, &incoming);
-        self.publish(now, id, number, incoming).map(Taken::Yes).map_err(blame)
+        self.publish_and_count(now, id, number, incoming).map_err(blame)
+    }
+
+    /// What it takes in one queue was counted with its header; here what it takes in further ones.
+    fn publish_and_count(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        number: u16,
+        incoming: Incoming,
+    ) -> Result<Taken, Fault> {
+        let (before, counted) = (self.store.bytes(), cost_of(incoming.bytes.len()));
+        let units = self.publish(now, id, number, incoming)?;
+        self.take_allowance(id, self.store.bytes().saturating_sub(before + counted));
+        Ok(Taken::Yes(units))
     }
 }

@@ -3,13 +3,17 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use amq_protocol::frame::parsing::parse_content_header;
 use amq_protocol::frame::{AMQPContentHeader, AMQPFrame, WriteContext, gen_frame};
 use amq_protocol::protocol::{
     AMQPClass, BasicProperties, basic, channel, confirm, connection, exchange, queue,
 };
-use amq_protocol::types::{AMQPValue, FieldTable};
+use amq_protocol::types::{AMQPValue, FieldTable, ShortString};
 
-use super::{Broker, ConnectionId, Fate, Options};
+use super::command::{self, Command};
+use super::{Broker, ConnectionId, Fate, Options, matching, properties};
+use crate::amqp::frame::FrameKind;
+use crate::amqp::fuzz::{REFERENCE_BYTES_MAX, reference_class};
 use crate::base::Buf;
 
 const CLIENTS: usize = 4;
@@ -193,6 +197,98 @@ pub fn operations(now: Instant, bytes: &[u8]) {
         }
     }
     world.end();
+}
+
+/// A client's frames: what is read of methods and content headers is what amq-protocol reads, and a change to a header
+/// changes nothing else of it.
+pub fn codec(bytes: &[u8], frame_max: u32) {
+    for frame in crate::amqp::fuzz::frames(bytes, frame_max) {
+        match frame.kind {
+            FrameKind::Method => compare_command(frame.payload),
+            FrameKind::Header => compare_properties(frame.payload),
+            FrameKind::Body | FrameKind::Heartbeat => {}
+        }
+    }
+}
+
+fn compare_command(payload: &[u8]) {
+    let Some(theirs) = reference_class(payload) else { return };
+    // Of methods that only a server sends, and of transactions, there is nothing to compare.
+    let Ok(ours) = command::parse(payload) else { return };
+    let again = written(AMQPFrame::Method(1, theirs));
+    let again =
+        command::parse(&again[7..again.len() - 1]).expect("a command is one when it is written again");
+    assert_eq!(without_table(again), without_table(ours));
+}
+
+/// What of a command amq-protocol writes as it was: it sorts tables.
+fn without_table(mut command: Command<'_>) -> Command<'_> {
+    match &mut command {
+        Command::StartOk { properties: table, .. }
+        | Command::ExchangeDeclare(command::ExchangeDeclare { arguments: table, .. })
+        | Command::QueueDeclare(command::QueueDeclare { arguments: table, .. })
+        | Command::ExchangeBind(command::Bind { arguments: table, .. })
+        | Command::ExchangeUnbind(command::Bind { arguments: table, .. })
+        | Command::QueueBind(command::Bind { arguments: table, .. })
+        | Command::QueueUnbind(command::Bind { arguments: table, .. })
+        | Command::Consume(command::Consume { arguments: table, .. }) => *table = b"",
+        // It leaves this field out.
+        Command::Qos { prefetch_bytes, .. } => *prefetch_bytes = 0,
+        _ => {}
+    }
+    command
+}
+
+fn compare_properties(payload: &[u8]) {
+    let Some(ours) = properties::parse(payload) else { return };
+    if payload.len() <= REFERENCE_BYTES_MAX
+        && let Ok(([], theirs)) = parse_content_header(payload)
+    {
+        let text = |text: &Option<ShortString>| text.as_ref().map(|text| text.as_str().as_bytes().to_vec());
+        let theirs = theirs.properties;
+        assert_eq!(ours.reply_to.map(<[u8]>::to_vec), text(theirs.reply_to()));
+        assert_eq!(ours.expiration.map(<[u8]>::to_vec), text(theirs.expiration()));
+        assert_eq!(ours.user_id.map(<[u8]>::to_vec), text(theirs.user_id()));
+        assert_eq!(ours.headers.is_some(), theirs.headers().is_some());
+    }
+    let changed = properties::with_reply_to(payload, &ours, b"there");
+    let read = properties::parse(&changed).expect("a header is one after a change");
+    assert_eq!(read.reply_to, Some(b"there".as_slice()));
+    assert_eq!((read.headers, read.expiration, read.user_id), (ours.headers, ours.expiration, ours.user_id));
+    if let Some(reply_to) = ours.reply_to {
+        assert_eq!(properties::with_reply_to(&changed, &read, reply_to), payload);
+    }
+    let table = b"\x01bt\x01";
+    let dead = properties::dead_lettered(payload, &ours, table);
+    let read = properties::parse(&dead).expect("a header is one after a change");
+    assert_eq!((read.headers, read.expiration), (Some(table.as_slice()), None));
+    assert_eq!((read.reply_to, read.user_id), (ours.reply_to, ours.user_id));
+}
+
+/// A topic exchange's pattern and a key, out of few words, next to a matcher that tries everything.
+pub fn pattern(bytes: &[u8]) {
+    let Some((first, rest)) = bytes.split_first() else { return };
+    let rest = &rest[..rest.len().min(60)];
+    let (pattern, key) = rest.split_at(usize::from(*first).min(rest.len()));
+    let text = |bytes: &[u8], words: [&'static str; 8]| {
+        bytes.iter().map(|byte| words[usize::from(byte % 8)]).collect::<Vec<_>>().join(".")
+    };
+    let pattern = text(pattern, ["#", "*", "a", "b", "", "#", "aa", "*a"]);
+    let key = text(key, ["a", "b", "a", "b", "", "#", "aa", "*"]);
+    let (pattern, key) = (matching::words(pattern.as_bytes()), matching::words(key.as_bytes()));
+    // What is at [i][j]: whether the first i words of the pattern take the first j of the key.
+    let mut takes = vec![vec![false; key.len() + 1]; pattern.len() + 1];
+    takes[0][0] = true;
+    for (i, word) in pattern.iter().enumerate() {
+        for j in 0..=key.len() {
+            takes[i + 1][j] = match *word {
+                b"#" => takes[i][j] || j > 0 && takes[i + 1][j - 1],
+                b"*" => j > 0 && takes[i][j - 1],
+                word => j > 0 && takes[i][j - 1] && key[j - 1] == word,
+            };
+        }
+    }
+    assert_eq!(matching::topic(&pattern, &key), takes[pattern.len()][key.len()], "{pattern:?} {key:?}");
 }
 
 fn queue_name(n: u8) -> String {

@@ -15,6 +15,11 @@ const PLACE_BYTES: usize = 64;
 /// What it takes more among a channel's unacknowledged, with gaps.
 const WAIT_BYTES: usize = 96;
 
+/// What a message of `octets` takes in one queue, and among those that wait for an acknowledgement.
+pub(super) fn cost_of(octets: usize) -> usize {
+    MESSAGE_BYTES + octets + PLACE_BYTES + WAIT_BYTES
+}
+
 #[derive(Debug)]
 pub(super) struct Message {
     places: u32,

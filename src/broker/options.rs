@@ -106,9 +106,12 @@ pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client may leave its socket unread before it is dropped, when its heartbeat does not say. Longer than a
 /// garbage collection or a debugger's stop.
 pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(120);
-/// A connection that consumes may publish until this much more than the ceiling is taken: its acknowledgements come
-/// on the same socket, and without them nothing would ever become free. In parts of the ceiling.
+/// While memory is short, connections that consume may publish so much more: their acknowledgements come on the same
+/// socket, and without them nothing would ever become free. In parts of the ceiling, for all together; each has an equal
+/// share, or one of them that floods would leave the others nothing to get to their acknowledgements with.
 pub(super) const CONSUMER_ALLOWANCE: usize = 8;
+/// No share is less: some requests of workers.
+pub(super) const ALLOWANCE_BYTES_LEAST: usize = 4096;
 /// How many octets of a connection's unfinished messages are let in unasked.
 pub(super) const UNFINISHED_BYTES_FREE: usize = 64 << 10;
 /// While publishers wait for the room of unfinished messages, those who have it must send `UNFINISHED_BYTES_LEAST` in

@@ -30,7 +30,7 @@ fn seed() -> u64 {
 #[test]
 fn masks_of_all_bytes_at_all_places_are_alike() {
     for byte in 0..=255u8 {
-        for place in 0..BLOCK {
+        for place in (0..BLOCK).step_by(if cfg!(miri) { 21 } else { 1 }) {
             let mut block = [b'x'; BLOCK];
             block[place] = byte;
             let expected = Bytewise::masks(&block);
@@ -51,8 +51,10 @@ fn masks_of_all_bytes_at_all_places_are_alike() {
 
 #[test]
 fn runs_of_backslashes_at_every_place_of_a_block() {
-    for run in 0..140 {
-        for lead in 0..70 {
+    // Miri takes a thousand times as long.
+    let step = if cfg!(miri) { 23 } else { 1 };
+    for run in (0..140).step_by(step) {
+        for lead in (0..70).step_by(step) {
             let text = format!("{{\"{}{}\"}}]", "x".repeat(lead), "\\".repeat(run));
             agree(text.as_bytes(), 0, "run");
             // An even run leaves the quote alone.
@@ -65,13 +67,13 @@ fn runs_of_backslashes_at_every_place_of_a_block() {
 fn random_bytes_at_every_alignment_and_length() {
     let mut rng = Rng::new(seed());
     let alphabet = b"{}[]\"\\\\\"x u\"/n0fA:,\t\n\x01\x7f\xc3{}[]{\"";
-    for round in 0..40_000 {
+    for round in 0..if cfg!(miri) { 100 } else { 40_000 } {
         let len = rng.below(200) as usize;
         let text: Vec<u8> = (0..len).map(|_| alphabet[rng.below(alphabet.len() as u64) as usize]).collect();
         let start = rng.below(len as u64 + 1) as usize;
         agree(&text, start, &format!("round {round}"));
     }
-    for len in 0..200 {
+    for len in (0..200).step_by(if cfg!(miri) { 67 } else { 1 }) {
         let text: Vec<u8> = (0..len).map(|_| rng.below(256) as u8).collect();
         for start in 0..=len {
             agree(&text, start, "raw bytes");
@@ -82,7 +84,7 @@ fn random_bytes_at_every_alignment_and_length() {
 #[test]
 fn good_containers_end_where_they_end() {
     let mut rng = Rng::new(seed());
-    for _ in 0..3000 {
+    for _ in 0..if cfg!(miri) { 10 } else { 3000 } {
         let mut text = vec![b' '; rng.below(70) as usize];
         let start = text.len();
         let mut open = vec![];

@@ -15,6 +15,8 @@ mod client;
 mod counts;
 mod exposition;
 pub mod figures;
+#[doc(hidden)]
+pub mod fuzz;
 mod history;
 mod home;
 pub mod incidents;

@@ -323,3 +323,54 @@ fn publishers_wait_while_memory_is_short() {
     assert_eq!(world.send(&mut publisher, []), Next::Bytes);
     assert_eq!(world.delivered(&worker).len(), 1);
 }
+
+#[test]
+fn one_consumer_that_floods_leaves_the_others_room_for_their_acknowledgements() {
+    let mut world = World::new(Options { memory_bytes: 100_000, ..Options::default() });
+    let mut worker = worker_with_queue(&mut world, Declare::default());
+    world.ask(&mut worker, consume(1, "q", "t", false));
+    // It consumes, too, as the client of a cluster does.
+    let mut cluster = world.worker();
+    world.declare(&mut cluster, "requests");
+    world.ask(&mut cluster, consume(1, "requests", "c", true));
+    let event = bytes(&publish(1, "", "q", false, BasicProperties::default(), &"x".repeat(800)));
+    let mut sent = 0;
+    while world.send_bytes(&mut cluster, &event) == Next::Bytes {
+        sent += 1;
+        assert!(sent < 1000);
+    }
+    assert!(!world.delivered(&worker).is_empty());
+    // What a worker asks for stands in front of its acknowledgements.
+    let asks = publish(1, "", "requests", false, BasicProperties::default(), "which guild?");
+    let both = [&asks[..], &[ack(1, 0, true)]].concat();
+    assert_eq!(world.send_bytes(&mut worker, &bytes(&both)), Next::Bytes);
+    world.turn();
+    assert_eq!(bodies(&world.delivered(&cluster)), ["which guild?"]);
+    for _ in 0..10 {
+        world.delivered(&worker);
+        world.send(&mut worker, [ack(1, 0, true)]);
+    }
+    assert_eq!(world.broker.poll_resumed(), Some(cluster.id));
+}
+
+#[test]
+fn what_consumers_publish_while_memory_is_short_has_an_end() {
+    let mut world = World::new(Options { memory_bytes: 100_000, ..Options::default() });
+    let mut owner = world.worker();
+    world.declare(&mut owner, "q");
+    let event = bytes(&publish(1, "", "q", false, BasicProperties::default(), &"x".repeat(800)));
+    // Whoever has had its share comes back as somebody else.
+    for n in 0..50 {
+        let mut peer = world.worker();
+        world.declare(&mut peer, &format!("q{n}"));
+        world.ask(&mut peer, consume(1, &format!("q{n}"), "t", true));
+        for _ in 0..200 {
+            if world.send_bytes(&mut peer, &event) != Next::Bytes {
+                break;
+            }
+        }
+        world.hang_up(peer);
+    }
+    let bytes = world.broker.stats().message_bytes;
+    assert!((100_000..114_000).contains(&bytes), "{bytes} octets");
+}

@@ -227,6 +227,9 @@ pub fn zeros(count: usize) -> Box<[AtomicU32]> {
 /// Every lookup goes to another page: with large pages of the system's most of them find their translation at hand.
 /// Where it has none, nothing changes.
 fn prefer_large_pages(start: NonNull<u8>, length: usize) {
+    if cfg!(miri) {
+        return; // It does not know the call.
+    }
     let from = start.as_ptr().align_offset(SYSTEM_PAGE_BYTES);
     if let Some(length) = length.checked_sub(from).filter(|length| *length >= HUGE_FROM) {
         // SAFETY: the range lies in memory of ours, and the advice does not change what is read from it.
