@@ -1,10 +1,10 @@
 # Two of these do everything on a fresh Debian 12 with Rust: `make run` and `make test`.
 
-.PHONY: help build run test torture sim bench fuzz lint fmt
+.PHONY: help build run test torture sim bench bench-peers fuzz lint fmt
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 15
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 build: ## the release binary, target/release/rateway
 	contrib/install.sh build
@@ -23,6 +23,9 @@ sim: ## the Discord stand-in alone; ARGS="--shards 8" adds options
 bench: ## the benches; ARGS=envelope picks one
 	@contrib/install.sh build
 	cargo bench --locked $(if $(ARGS),--bench $(ARGS))
+
+bench-peers: ## rateway next to twilight and lapin, a quarter of an hour; ARGS=--quick is short and writes nothing
+	@contrib/bench-peers.sh $(ARGS)
 
 torture: ## kills and outages for a long time; ROUNDS=300 is some twenty minutes
 	@contrib/torture.sh
