@@ -1,10 +1,10 @@
 # Two of these do everything on a fresh Debian 12 with Rust: `make run` and `make test`.
 
-.PHONY: help build run test torture sim bench instructions fuzz miri asan lint fmt
+.PHONY: help build run test torture sim bench bench-peers instructions fuzz miri asan lint fmt
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 15
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 build: ## the release binary, target/release/rateway
 	contrib/install.sh build
@@ -26,6 +26,9 @@ bench: ## the benches; ARGS=envelope picks one
 
 instructions: ## how many instructions an event takes, next to what is written down
 	@contrib/instructions.sh
+
+bench-peers: ## rateway next to twilight and lapin, a quarter of an hour; ARGS=--quick is short and writes nothing
+	@contrib/bench-peers.sh $(ARGS)
 
 torture: ## kills and outages for a long time; ROUNDS=300 is some twenty minutes
 	@contrib/torture.sh

@@ -20,6 +20,7 @@ Usage: rateway sim [OPTIONS]
   --addr ADDR                  where to listen [127.0.0.1:7443]
   --shards N                   recommended shard count [1]
   --max-concurrency N          shards that may identify within 5 s [1]
+  --identify-spacing-ms N      instead of those 5 s [5000]
   --guilds N, --members N      guilds in all, members of each [4, 20]
   --rate N                     events per second over all shards [5]
   --full-speed                 play recorded events as fast as the sockets take them
@@ -31,6 +32,8 @@ Usage: rateway sim [OPTIONS]
   --heartbeat-interval-ms N    [41250]
   --session-starts N           session starts left today [1000]
   --threads N                  [1]
+  --sends FILE                 with --full-speed: write down when which events were sent
+                               (shard_id u32, count u32, first s u64, Unix ns u64)
   --fault SPEC                 repeatable: KIND[:ARGUMENT][#SHARD|#all|#any][@TIME|@every:TIME]
   -h, --help
 
@@ -73,6 +76,9 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Parsed, lexopt::Error> 
             Long("addr") => options.addr = parser.value()?.parse()?,
             Long("shards") => options.discord.shards = parser.value()?.parse()?,
             Long("max-concurrency") => options.discord.max_concurrency = parser.value()?.parse()?,
+            Long("identify-spacing-ms") => {
+                options.discord.identify_spacing = Duration::from_millis(parser.value()?.parse()?);
+            }
             Long("guilds") => options.discord.guilds = parser.value()?.parse()?,
             Long("members") => options.discord.members = parser.value()?.parse()?,
             Long("rate") => rate = Some(parser.value()?.parse()?),
@@ -92,6 +98,7 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Parsed, lexopt::Error> 
                 options.discord.session_starts_total = options.discord.session_starts_total.max(starts);
             }
             Long("threads") => options.threads = parser.value()?.parse()?,
+            Long("sends") => options.sends = Some(parser.value()?.into()),
             Long("fault") => {
                 let text = parser.value()?.string()?;
                 if text == "split" {
@@ -202,8 +209,10 @@ mod tests {
             parsed(&["--shards", "7", "--rate=2.5", "--fault", "op7@every:60s", "--fault", "split"]).unwrap();
         assert_eq!((options.discord.shards, options.discord.rate, options.split), (7, 2.5, true));
         assert_eq!(options.faults.len(), 1);
-        let options = parsed(&["--full-speed"]).unwrap();
+        let options = parsed(&["--full-speed", "--sends", "f", "--identify-spacing-ms", "70"]).unwrap();
         assert!(options.discord.recorded && options.discord.rate == 0.0);
+        assert_eq!(options.discord.identify_spacing, Duration::from_millis(70));
+        assert_eq!(options.sends, Some("f".into()));
         for (args, part) in [
             (&["--shards", "x"][..], "x"),
             (&["--nonsense"], "nonsense"),

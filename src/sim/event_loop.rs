@@ -10,7 +10,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use rustls::ServerConnection;
 
-use super::clock::now;
+use super::clock::{now, unix_ns};
 use super::connection::{Arrival, Connection, Item, OUT_HIGH, Tools};
 use super::recording::{Compression, Player};
 use super::server::{Credit, LISTENER, Mail, Shared, WAKER};
@@ -410,16 +410,20 @@ impl EventLoop {
                     break;
                 }
                 if let Some(first) = discord.play(id, take) {
-                    parts.push((id, first, take));
+                    let shard = shared.sends.as_ref().and_then(|_| discord.identity_of(id));
+                    parts.push((id, first, take, shard.map(|identity| identity.0)));
                     quota = quota.map(|quota| quota - take);
                 }
             }
         }
         let mut again = false;
-        for (id, first, take) in parts {
+        for (id, first, take, shard) in parts {
             let Some(connection) = self.connections.get_mut(&id) else { continue };
             for seq in first..first + take {
                 connection.play(seq, &mut self.tools);
+            }
+            if let (Some(sends), Some(shard)) = (&self.shared.sends, shard) {
+                sends.note(shard, take, first, unix_ns());
             }
             connection.flush();
             again |= quota.is_none() && connection.writable && !connection.dead;

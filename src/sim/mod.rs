@@ -30,6 +30,7 @@ mod ledger;
 mod options;
 mod recording;
 mod rest;
+mod sends;
 mod server;
 mod session;
 mod world;

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -22,6 +23,7 @@ use super::clock::now;
 use super::connection::Tools;
 use super::event_loop::EventLoop;
 use super::recording::{Compression, Recording};
+use super::sends::Sends;
 use super::{ConnectionId, Discord, Fault, FaultSpec, Ledger, Options, Output};
 
 pub(super) const LISTENER: Token = Token(usize::MAX);
@@ -48,6 +50,8 @@ pub struct ServerOptions {
     pub faults: Vec<FaultSpec>,
     /// Split zlib messages over several WebSocket messages, also within the suffix.
     pub split: bool,
+    /// A file to be made of when recorded dispatches were sent.
+    pub sends: Option<PathBuf>,
 }
 
 impl Default for ServerOptions {
@@ -59,6 +63,7 @@ impl Default for ServerOptions {
             discord: Options { gateway_url: String::new(), ..Options::default() },
             faults: Vec::new(),
             split: false,
+            sends: None,
         }
     }
 }
@@ -85,6 +90,7 @@ pub(super) struct Shared {
     pub bytes_out: AtomicU64,
     pub frames_out: AtomicU64,
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub sends: Option<Sends>,
     recordings: Mutex<HashMap<RecordingKey, Arc<Recording>>>,
     pub started: Instant,
 }
@@ -163,7 +169,8 @@ impl Server {
     /// Listens and starts the threads.
     ///
     /// # Errors
-    /// When the address cannot be bound, the certificate or key is unusable, or the system is out of resources.
+    /// When the address cannot be bound, the certificate or key is unusable, the file of [`ServerOptions::sends`] cannot
+    /// be made, or the system is out of resources.
     pub fn start(options: ServerOptions) -> io::Result<Server> {
         let tls = options.tls.as_ref().map(|(cert, key)| tls_config(cert, key)).transpose()?;
         let mut listener = TcpListener::bind(options.addr)?;
@@ -197,6 +204,7 @@ impl Server {
             bytes_out: AtomicU64::new(0),
             frames_out: AtomicU64::new(0),
             tls: tls.clone(),
+            sends: options.sends.as_deref().map(Sends::create).transpose()?,
             recordings: Mutex::new(HashMap::new()),
             started,
         });
@@ -269,6 +277,9 @@ impl Server {
         }
         for thread in self.threads.drain(..) {
             let _ = thread.join(); // A panic has printed itself.
+        }
+        if let Some(sends) = &self.shared.sends {
+            sends.flush();
         }
     }
 }

@@ -224,6 +224,52 @@ fn recordings_at_a_rate() {
 }
 
 #[test]
+fn the_times_of_sends_are_written_down() {
+    let path = std::env::temp_dir().join(format!("rateway-sends-{}", std::process::id()));
+    let discord = Options {
+        recorded: true,
+        rate: 20_000.0,
+        gateway_url: String::new(),
+        identify_spacing: Duration::ZERO,
+        ..Options::default()
+    };
+    let options =
+        ServerOptions { discord, threads: 2, sends: Some(path.clone()), ..ServerOptions::default() };
+    let server = Server::start(options).unwrap();
+    let mut clients = [connect(&server, Compression::Zlib), connect(&server, Compression::Zlib)];
+    let mut last = [0; 2];
+    for (shard, client) in clients.iter_mut().enumerate() {
+        client.identify(shard as u32, 2);
+    }
+    for (client, last) in clients.iter_mut().zip(&mut last) {
+        while *last < 2000 {
+            *last = client.next().unwrap()["s"].as_u64().unwrap();
+        }
+    }
+    server.stop();
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(bytes.len() % 24, 0);
+    // The next `s` of each shard.
+    let mut next = [None; 2];
+    for record in bytes.chunks(24) {
+        let number =
+            |from, to| record[from..to].iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
+        let (shard, count, first, at) = (number(0, 4), number(4, 8), number(8, 16), number(16, 24));
+        let expected = &mut next[shard as usize];
+        assert_eq!(first, expected.unwrap_or(first), "runs follow each other");
+        assert!(count > 0 && at > 0, "{count} at {at}");
+        *expected = Some(first + count);
+    }
+    for (shard, last) in last.into_iter().enumerate() {
+        assert!(
+            next[shard].is_some_and(|next| next > last),
+            "shard {shard}: {last} was sent, {next:?} is known"
+        );
+    }
+}
+
+#[test]
 fn rest_and_admin_routes() {
     let server = server(Options { shards: 3, ..Options::default() });
     let (status, body) = http(&server, "GET /api/v10/gateway/bot HTTP/1.1\r\nAuthorization: Bot x\r\n\r\n");

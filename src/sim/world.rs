@@ -288,7 +288,7 @@ impl World {
                 out,
                 "{}{{\"version\":0,\"unicode_emoji\":null,\"tags\":{{}},\"position\":{role},\"permissions\":\"2248473465835073\",\
                  \"name\":\"{name}\",\"mentionable\":false,\"managed\":false,\"id\":\"{}\",\"icon\":null,\"hoist\":false,\"flags\":0,\
-                 \"color\":0}}",
+                 \"colors\":{{\"tertiary_color\":null,\"secondary_color\":null,\"primary_color\":0}},\"color\":0}}",
                 if role > 0 { "," } else { "" },
                 self.role_id(guild, role)
             );
@@ -308,7 +308,7 @@ impl World {
         self.voice_state(&mut out, guild, self.in_voice(), Some(CHANNELS - 1));
         let _ = write!(
             out,
-            "}}],\"preferred_locale\":\"en-US\",\"soundboard_sounds\":[],\"verification_level\":1,\"guild_scheduled_events\":[],\
+            "}}],\"premium_progress_bar_enabled\":false,\"preferred_locale\":\"en-US\",\"soundboard_sounds\":[],\"verification_level\":1,\"guild_scheduled_events\":[],\
              \"large\":{},\"afk_timeout\":300,\"banner\":null,\"features\":[\"COMMUNITY\"],\"name\":\"Guild {guild} ☕\",\
              \"region\":\"deprecated\",\"icon\":\"{}\",\"member_count\":{},\"max_members\":500000,\"vanity_url_code\":null,\
              \"owner_id\":\"{}\"}}",
