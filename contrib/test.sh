@@ -34,6 +34,8 @@ node --check examples/node/worker.js
 contrib/check.py
 step "tests"
 cargo test --locked
+step "how many instructions an event takes"
+contrib/instructions.sh
 step "fuzzing, each target for a short time"
 FUZZ_SECONDS=4 FUZZ_SANITIZER=none contrib/fuzz.sh
 step "the identify queue as a library"
