@@ -214,14 +214,15 @@ impl Gathering {
     }
 
     fn push(&mut self, bytes: &[u8], limits: &Limits) -> Result<(), Error> {
-        if bytes.len() > limits.head_bytes_max.saturating_sub(self.bytes.len()) {
-            return Err(Error::HeadTooLong);
-        }
         // A TLS handshake or other noise may never have a line's end: who speaks it is told now, not when time is up.
+        // Before the length is looked at, or it would depend on how the bytes are cut.
         if self.bytes.is_empty()
             && bytes.first().is_some_and(|&byte| !is_token(byte) && !b"\r\n".contains(&byte))
         {
             return Err(Error::Malformed("the request line"));
+        }
+        if bytes.len() > limits.head_bytes_max.saturating_sub(self.bytes.len()) {
+            return Err(Error::HeadTooLong);
         }
         self.bytes.extend_from_slice(bytes);
         Ok(())

@@ -191,3 +191,13 @@ fn a_head_may_have_so_many_fields() {
     assert_eq!(read_with(of(0).as_bytes(), none).1, None);
     assert_eq!(read_with(of(1).as_bytes(), none).1, Some(Error::TooManyHeaders));
 }
+
+#[test]
+fn long_noise_is_noise_however_it_is_cut() {
+    let noise = "\u{16}\u{3}".to_owned() + &"x".repeat(Limits::default().head_bytes_max + 1);
+    assert_eq!(refused(&noise), Error::Malformed("the request line"));
+    let mut connection = Connection::new(Limits::default());
+    for octet in noise.bytes() {
+        assert_eq!(connection.receive(&[octet]), Err(Error::Malformed("the request line")));
+    }
+}
