@@ -182,7 +182,7 @@ impl World {
             }
             14 if amount < 8 => self.replace_client(),
             14 if amount > 247 => self.replace_worker(),
-            15 if amount % 4 == 0 => self.settle(),
+            15 if amount.is_multiple_of(4) => self.settle(),
             _ => {}
         }
     }
