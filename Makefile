@@ -1,6 +1,6 @@
 # Two of these do everything on a fresh Debian 12 with Rust: `make run` and `make test`.
 
-.PHONY: help build run test torture sim bench bench-peers instructions fuzz miri asan lint fmt
+.PHONY: help build static run test torture sim bench bench-peers instructions fuzz miri asan lint fmt
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -9,6 +9,9 @@ help: ## this list
 build: ## the release binary, target/release/rateway
 	contrib/install.sh build
 	cargo build --locked --release
+
+static: ## one static executable for any x86_64 Linux, target/static/rateway
+	@contrib/static.sh
 
 run: ## everything in one process, with a stand-in for Discord; with DISCORD_TOKEN your own bot
 	@contrib/run.sh

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing on Debian or Ubuntu, and nothing when nothing is.
-#   contrib/install.sh NEED...     where NEED is build, broker, worker, certs, clients, clients-amqp, workers, browser, counting,
-#                                  yaml, cpp, fuzz or nightly
+#   contrib/install.sh NEED...     where NEED is build, c (build without Rust), static, static-debian, broker, worker, certs, clients,
+#                                  clients-amqp, workers, browser, counting, yaml, cpp, fuzz or nightly
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,10 +10,21 @@ say() { echo "install: $*" >&2; }
 packages=()
 for need in "$@"; do
     case $need in
-    build)
+    build | c)
         command -v cmake >/dev/null || packages+=(cmake)
         command -v cc >/dev/null || packages+=(gcc libc6-dev)
         command -v make >/dev/null || packages+=(make)
+        ;;
+    static)
+        command -v musl-gcc >/dev/null || packages+=(musl-tools)
+        command -v file >/dev/null || packages+=(file)
+        command -v readelf >/dev/null || packages+=(binutils)
+        ;;
+    static-debian)
+        # A compiler that has the source of its standard library, and the unwinder that this takes.
+        for package in rustc-web cargo-web rust-web-src libunwind-14-dev; do
+            dpkg-query -W -f '${Status}' $package 2>/dev/null | grep -q ' installed' || packages+=($package)
+        done
         ;;
     broker) [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || packages+=(rabbitmq-server) ;;
     worker) /usr/bin/python3 -c 'import pika' 2>/dev/null || packages+=(python3-pika) ;;

@@ -50,4 +50,7 @@ cargo test --locked --no-default-features --lib
 cargo test --locked --no-default-features --doc
 step "the example with twilight"
 CARGO_TARGET_DIR=target/twilight cargo build --locked --manifest-path examples/twilight/Cargo.toml
+step "the static binary"
+contrib/static.sh
+contrib/static-check.sh
 step "all is well"

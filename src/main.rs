@@ -13,6 +13,9 @@ use rateway::config::{BrokerConfig, Config, InEffect, QueueConfig, settings};
 use rateway::tools::{self, Tool};
 use rateway::{broker_server, demo, logging, runtime, service, sim};
 
+#[cfg(not(panic = "unwind"))]
+compile_error!("a task that panics is caught and dropped alone: rateway needs panic = \"unwind\"");
+
 /// What the arguments ask for.
 #[derive(Debug, PartialEq, Eq)]
 enum Command {
