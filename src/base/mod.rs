@@ -7,8 +7,6 @@ pub mod deflate;
 pub mod digest;
 pub mod histogram;
 pub mod loopback;
-#[cfg(all(feature = "program", target_arch = "x86_64", any(test, target_env = "musl")))]
-mod memory;
 pub mod rng;
 pub mod secret;
 pub mod timers;
