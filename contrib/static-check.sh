@@ -27,15 +27,17 @@ if grep -E 'INTERP|\(NEEDED\)' <<<"$headers" >&2; then
     fail "it asks for an interpreter or a library"
 fi
 
-# A root with the binary and nothing else: no /etc, /proc, /dev or /tmp, and no way to get out of the right to chroot.
+# A root with the binary and nothing else: no /etc, /proc, /dev or /tmp.
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 chmod 0755 "$root"
 install -m 0755 "$binary" "$root/rateway"
+# Where the commands are, as nothing is said inside of where to look; not everybody's PATH has the second folder.
+chroot=$(PATH=$PATH:/usr/sbin command -v chroot)
 if [ "$(id -u)" = 0 ]; then
-    enter=(chroot "$root")
+    enter=("$chroot" "$root")
 elif unshare --user --map-root-user true 2>/dev/null; then
-    enter=(unshare --user --map-root-user chroot "$root")
+    enter=("$(command -v unshare)" --user --map-root-user "$chroot" "$root")
 else
     fail "an empty root takes root, or user namespaces, and there is neither here: nothing was run"
 fi
@@ -45,7 +47,7 @@ inside() {
     local variables=()
     while [ "$1" != -- ]; do variables+=("$1"); shift; done
     shift
-    timeout 120 env -i "${variables[@]}" "$(command -v "${enter[0]}")" "${enter[@]:1}" /rateway "$@"
+    timeout 120 env -i "${variables[@]}" "${enter[@]}" /rateway "$@"
 }
 # Runs it and holds what it prints to a pattern.
 expect() {
