@@ -37,7 +37,7 @@ cargo test --locked
 step "how many instructions an event takes"
 contrib/instructions.sh
 step "fuzzing, each target for a short time"
-FUZZ_SECONDS=4 FUZZ_SANITIZER=none contrib/fuzz.sh
+FUZZ_SECONDS=2 FUZZ_SANITIZER=none contrib/fuzz.sh
 step "the identify queue as a library"
 tree=$(cargo tree --locked -e normal --no-default-features --prefix none)
 if grep -E '^(mio|rustls|libz-ng-sys) ' <<<"$tree"; then
