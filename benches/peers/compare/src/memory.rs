@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use super::Options;
-use super::process::wait_for;
-use super::programs::{Compression, Load, Program, Running, Sim, Task, World};
+use crate::Options;
+use crate::process::wait_for;
+use crate::programs::{Compression, Load, Program, Running, Sim, Task, World};
 
 pub struct Figure {
     pub program: Program,
