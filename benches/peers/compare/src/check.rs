@@ -37,6 +37,7 @@ pub fn check(
             cache,
             threads: 1,
             shards: world.shards,
+            gives_back: false,
             rabbitmq: None,
         };
         let truth = events(binaries, &task(Program::Floor, false), &sim, expected)?;

@@ -191,7 +191,8 @@ fn tasks(options: &Options, threads: &[usize]) -> Vec<Task> {
             for &program in &options.programs {
                 if Options::has(program, cache, false) {
                     let shards = options.shards;
-                    tasks.push(Task { program, compression, cache, threads, shards, rabbitmq: None });
+                    let (gives_back, rabbitmq) = (false, None);
+                    tasks.push(Task { program, compression, cache, threads, shards, gives_back, rabbitmq });
                 }
             }
         }
