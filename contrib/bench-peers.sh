@@ -19,7 +19,7 @@ fi
         cargo build --locked --release -p forward --features "$compression"
         cp target/release/forward "target/release/forward-$compression"
     done
-    cargo build --locked --release -p floor -p rateway-peers
+    cargo build --locked --release -p floor -p compare
 )
 
 arguments=("$@")
@@ -38,4 +38,4 @@ if [ "$wants_broker" -gt 0 ]; then
     eval "$settings"
     arguments+=(--rabbitmq "$RATEWAY_TEST_AMQP_URI")
 fi
-benches/peers/target/release/rateway-peers compare --rateway "$rateway" "${arguments[@]}"
+benches/peers/target/release/compare --rateway "$rateway" "${arguments[@]}"

@@ -1,13 +1,10 @@
-//! Other programs on the data of rateway's benches. `compare` runs rateway next to what one would write in its place, see
-//! compare/mod.rs; the rest is twilight-cache-inmemory alone: resident memory and CPU time.
+//! twilight-cache-inmemory on the data of rateway's benches: resident memory and CPU time.
 //!
-//!     cargo run --release -- compare [--quick] ...
 //!     cargo run --release -- memory all|member|presence|role|channel|emoji|guild [--guilds 100]
 //!     cargo run --release -- cpu [--guilds 100] [--members 1000] [--events 50000] [--rounds 5]
 //!
 //! Both take `--messages 100`, how many messages a channel keeps. One line per figure: name, value, unit.
 
-mod compare;
 #[allow(dead_code)]
 #[path = "../../support/corpus.rs"]
 mod corpus;
@@ -20,9 +17,8 @@ mod memory;
 mod parse;
 #[cfg(test)]
 mod shapes;
-#[allow(dead_code)]
-#[path = "../../support/sink.rs"]
-mod sink;
+#[cfg(test)]
+mod stand_in;
 
 use twilight_cache_inmemory::{DefaultInMemoryCache, ResourceType};
 
@@ -38,12 +34,6 @@ pub struct Options {
 }
 
 fn main() {
-    if std::env::args().nth(1).as_deref() == Some("compare") {
-        return compare::main(std::env::args().skip(2)).unwrap_or_else(|error| {
-            eprintln!("compare: {error}");
-            std::process::exit(1);
-        });
-    }
     let mut options = Options { guilds: 100, members: 1000, events: 50_000, rounds: 5, messages: 100 };
     let (mut words, mut arguments) = (Vec::new(), std::env::args().skip(1));
     while let Some(argument) = arguments.next() {

@@ -2,21 +2,23 @@
 //! twilight-cache-inmemory if a cache is wanted. Same exchanges, routing keys, bodies and confirms as rateway's.
 //!
 //!     forward --sim 127.0.0.1:7443 --amqp amqp://127.0.0.1:5672 --shards 16 [--threads 1] [--cache true] [--typed true]
+//!             [--window 128]
 //!
 //! `d` is forwarded as it came, or, with `--typed`, parsed to twilight's types and written out again, as the original
 //! rateway did. Ten times a second it prints how many events it has published.
 
 use std::collections::VecDeque;
 use std::error::Error;
+use std::pin::Pin;
 use std::process::exit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind, PublisherConfirm};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use twilight_cache_inmemory::{DefaultInMemoryCache, ResourceType};
@@ -29,8 +31,6 @@ use twilight_model::gateway::event::{DispatchEvent, GatewayEvent};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const SHARDS_PER_CLUSTER: u32 = 8;
-/// Publishes of a shard that may wait for their confirm.
-const UNCONFIRMED_MAX: usize = 1024;
 
 struct Options {
     sim: String,
@@ -39,6 +39,8 @@ struct Options {
     threads: usize,
     cache: bool,
     typed: bool,
+    /// Publishes of a shard that may wait for their confirm.
+    window: usize,
 }
 
 fn main() {
@@ -49,6 +51,7 @@ fn main() {
         threads: 1,
         cache: false,
         typed: false,
+        window: 128,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
@@ -59,6 +62,7 @@ fn main() {
             "--shards" => options.shards = value.parse().expect("a number of shards"),
             "--threads" => options.threads = value.parse().expect("a number of threads"),
             "--cache" => options.cache = value == "true",
+            "--window" => options.window = value.parse().expect("a number of publishes"),
             "--typed" => options.typed = value == "true",
             _ => panic!("unknown argument {name}"),
         }
@@ -87,31 +91,28 @@ async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         .proxy_url(format!("ws://{}", options.sim))
         .queue(queue)
         .build();
-    let mut connections = Vec::new();
-    for first in (0..options.shards).step_by(SHARDS_PER_CLUSTER as usize) {
-        let exchange = ShortString::from(format!("rateway-{}", first / SHARDS_PER_CLUSTER + 1));
-        let connection = Connection::connect(&options.amqp, ConnectionProperties::default()).await?;
-        let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
+    // lapin has a thread per connection, so there is one connection.
+    let connection = Connection::connect(&options.amqp, ConnectionProperties::default()).await?;
+    for number in 0..options.shards {
+        let exchange = ShortString::from(format!("rateway-{}", number / SHARDS_PER_CLUSTER + 1));
         let channel = connection.create_channel().await?;
+        let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
         channel
             .exchange_declare(exchange.clone(), ExchangeKind::Direct, durable, FieldTable::default())
             .await?;
-        for number in first..options.shards.min(first + SHARDS_PER_CLUSTER) {
-            let channel = connection.create_channel().await?;
-            channel.confirm_select(ConfirmSelectOptions::default()).await?;
-            let forwarder = Forwarder {
-                shard_id: number,
-                exchange: exchange.clone(),
-                channel,
-                unconfirmed: VecDeque::with_capacity(UNCONFIRMED_MAX),
-                published: published.clone(),
-                cache: cache.clone(),
-                typed: options.typed,
-            };
-            let shard = Shard::with_config(ShardId::new(number, options.shards), config.clone());
-            tokio::spawn(forwarder.run(shard));
-        }
-        connections.push(connection);
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        let forwarder = Forwarder {
+            shard_id: number,
+            exchange,
+            channel: Arc::new(channel),
+            unconfirmed: VecDeque::new(),
+            published: published.clone(),
+            cache: cache.clone(),
+            typed: options.typed,
+            window: options.window,
+        };
+        let shard = Shard::with_config(ShardId::new(number, options.shards), config.clone());
+        tokio::spawn(forwarder.run(shard));
     }
     loop {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -128,15 +129,19 @@ struct Payload<'a> {
     d: &'a RawValue,
 }
 
+/// A publish on its way to its confirm.
+type Publish = Pin<Box<dyn Future<Output = lapin::Result<Confirmation>> + Send>>;
+
 /// One shard's task.
 struct Forwarder {
     shard_id: u32,
     exchange: ShortString,
-    channel: Channel,
-    unconfirmed: VecDeque<PublisherConfirm>,
+    channel: Arc<Channel>,
+    unconfirmed: VecDeque<Publish>,
     published: Arc<AtomicU64>,
     cache: Option<Arc<DefaultInMemoryCache>>,
     typed: bool,
+    window: usize,
 }
 
 impl Forwarder {
@@ -166,7 +171,7 @@ impl Forwarder {
     async fn raw(&mut self, text: String) -> Result<(), Failure> {
         let payload: Payload<'_> = serde_json::from_str(&text).map_err(Failure::unreadable)?;
         let (Some(name), Some(seq)) = (payload.t, payload.s) else { return Ok(()) };
-        self.publish(name, seq, payload.d.get().as_bytes()).await?;
+        self.publish(name, seq, payload.d.get().into()).await?;
         if let Some(cache) = &self.cache
             && let Some(event) = parse(text, cached_events())?
         {
@@ -186,34 +191,42 @@ impl Forwarder {
         }
         let name = dispatch.kind().name().unwrap_or_default();
         let body = serde_json::to_vec(&dispatch).map_err(Failure::unreadable)?;
-        self.publish(name, seq, &body).await?;
+        self.publish(name, seq, body).await?;
         Ok(())
     }
 
-    async fn publish(&mut self, name: &str, seq: u64, body: &[u8]) -> lapin::Result<()> {
+    /// Queues an event. Waits only if too many wait for their confirms.
+    async fn publish(&mut self, name: &str, seq: u64, body: Vec<u8>) -> lapin::Result<()> {
         let mut headers = FieldTable::default();
         headers.insert("shard_id".into(), AMQPValue::LongInt(self.shard_id as i32));
         headers.insert("seq".into(), AMQPValue::LongLongInt(seq as i64));
-        let confirm = self
-            .channel
-            .basic_publish(
-                self.exchange.clone(),
-                name.into(),
-                BasicPublishOptions::default(),
-                body,
-                BasicProperties::default().with_headers(headers),
-            )
-            .await?;
+        let properties = BasicProperties::default().with_headers(headers);
+        let (channel, exchange, key) = (self.channel.clone(), self.exchange.clone(), name.into());
+        let mut publish: Publish = Box::pin(async move {
+            let options = BasicPublishOptions::default();
+            let confirm = channel.basic_publish(exchange, key, options, &body, properties).await?;
+            drop(body);
+            confirm.await
+        });
+        // The first poll hands lapin the frames, in order. That they are written is not waited for one by one.
+        match (&mut publish).now_or_never() {
+            Some(result) => confirmed(result?),
+            None => self.unconfirmed.push_back(publish),
+        }
         self.published.fetch_add(1, Ordering::Relaxed);
-        self.unconfirmed.push_back(confirm);
-        if self.unconfirmed.len() >= UNCONFIRMED_MAX
+        if self.unconfirmed.len() >= self.window
             && let Some(oldest) = self.unconfirmed.pop_front()
-            && !oldest.await?.is_ack()
         {
-            eprintln!("shard {}: the broker refused an event", self.shard_id);
-            exit(1);
+            confirmed(oldest.await?);
         }
         Ok(())
+    }
+}
+
+fn confirmed(confirmation: Confirmation) {
+    if !confirmation.is_ack() {
+        eprintln!("the broker refused an event");
+        exit(1);
     }
 }
 

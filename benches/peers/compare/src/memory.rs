@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use super::Options;
-use super::process::wait_for;
-use super::programs::{Compression, Load, Program, Running, Sim, Task, World};
+use crate::Options;
+use crate::process::wait_for;
+use crate::programs::{Compression, Load, Program, Running, Sim, Task, World};
 
 pub struct Figure {
     pub program: Program,
@@ -89,7 +89,7 @@ fn resident(
     let world = World { shards, guilds, members, load: Load::Idle, sends: None };
     let sim = Sim::start(&options.binaries.rateway, &world)?;
     let (compression, cache) = (case.compression, case.cache);
-    let task = Task { program, compression, cache, threads: 1, shards, rabbitmq: None };
+    let task = Task { program, compression, cache, threads: 1, shards, gives_back: true, rabbitmq: None };
     let running = Running::start(&options.binaries, &task, &sim.address, None)?;
     // READY and the guilds; the floor also counts HELLO.
     let hellos = if program == Program::Floor { shards } else { 0 };

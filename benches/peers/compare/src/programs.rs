@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::process::{Process, last_number, wait_for};
+use crate::process::{Process, last_number, wait_for};
 use crate::sink::{self, Message, Observer};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,6 +65,8 @@ pub struct Task {
     pub cache: bool,
     pub threads: usize,
     pub shards: u32,
+    /// An idle program's memory is looked at: mimalloc is to give back what is free, at once.
+    pub gives_back: bool,
     /// A RabbitMQ instead of the broker that discards.
     pub rabbitmq: Option<String>,
 }
@@ -185,6 +187,9 @@ impl Running {
             command.args(["--sim", sim, "--amqp", &uri]);
             command.args(["--shards", &task.shards.to_string(), "--threads", &task.threads.to_string()]);
             command.args(["--cache", &task.cache.to_string()]);
+            if task.gives_back {
+                command.env("MIMALLOC_PURGE_DELAY", "0");
+            }
             command.args(["--typed", &(task.program == Program::Typed).to_string()]);
         }
         let mut process = Process::start(command.stdout(Stdio::piped()))?;

@@ -4,8 +4,8 @@ use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
 
-use super::programs::{Compression, Program};
-use super::{Findings, Kind, Options, Row, plot};
+use crate::programs::{Compression, Program};
+use crate::{Findings, Kind, Options, Row, plot};
 
 const BEGIN: &str = "<!-- peers: begin, by `make bench-peers` -->";
 const END: &str = "<!-- peers: end -->";
@@ -16,7 +16,7 @@ pub fn report(options: &Options, findings: &Findings) -> Result<(), String> {
     if !options.write {
         return Ok(());
     }
-    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.."));
     replace(&root.join("benches/peers/README.md"), &full)?;
     replace(&root.join("README.md"), &short)?;
     let path = root.join("docs/peers.svg");
@@ -56,7 +56,7 @@ fn circumstances(options: &Options, findings: &Findings) -> String {
         output("uname", &["-r"]),
         output("rustc", &["--version"]).split(" (").next().unwrap_or("?"),
         options.shards,
-        super::GUILDS,
+        crate::GUILDS,
         options.rounds,
         options.seconds,
         findings.took.as_secs(),
@@ -172,7 +172,7 @@ fn short(options: &Options, findings: &Findings) -> String {
     }
     for cache in [false, true] {
         let name = format!("zlib, cache {}", if cache { "on" } else { "off" });
-        let rate = grouped(super::FIXED_RATE as f64);
+        let rate = grouped(crate::FIXED_RATE as f64);
         lines.push((
             format!("CPU us/event at {rate} events/s, {name}"),
             Kind::Fixed,

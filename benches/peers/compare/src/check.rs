@@ -5,12 +5,16 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-use super::process::wait_for;
-use super::programs::{Binaries, Compression, Load, Program, Running, Sim, Task, World};
+use crate::process::wait_for;
+use crate::programs::{Binaries, Compression, Load, Program, Running, Sim, Task, World};
 use crate::sink::Observer;
 
 /// Events of each shard that are compared: READY, GUILD_CREATEs and what follows.
 const EVENTS: u64 = 300;
+
+/// What the stand-in sends so that gateways see something new. twilight's types do not know it, so the typed forwarder leaves
+/// it out, as the original rateway did with what it did not know.
+const UNKNOWN: &str = "GUILD_NOVELTY_UPDATE";
 
 /// Name and body, by shard and number.
 type Events = BTreeMap<(u32, u64), (String, Value)>;
@@ -33,11 +37,14 @@ pub fn check(
             cache,
             threads: 1,
             shards: world.shards,
+            gives_back: false,
             rabbitmq: None,
         };
         let truth = events(binaries, &task(Program::Floor, false), &sim, expected)?;
+        let known = truth.values().filter(|(name, _)| name != UNKNOWN).count() as u64;
         for &program in programs.iter().filter(|&&program| program != Program::Floor) {
             for cache in [false, true] {
+                let expected = if program == Program::Typed { known } else { expected };
                 let found = events(binaries, &task(program, cache), &sim, expected)?;
                 let name = format!("{}, {compression}, cache {cache}", program.name());
                 compare(program, &truth, &found).map_err(|error| format!("{name}: {error}"))?;
@@ -50,6 +57,9 @@ pub fn check(
 
 fn compare(program: Program, truth: &Events, found: &Events) -> Result<(), String> {
     for (key, (name, sent)) in truth {
+        if program == Program::Typed && name == UNKNOWN {
+            continue;
+        }
         let (got_name, got) = found.get(key).ok_or_else(|| format!("shard and seq {key:?} are missing"))?;
         if name != got_name {
             return Err(format!("shard and seq {key:?}: {name} came as {got_name}"));

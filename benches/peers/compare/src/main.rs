@@ -1,10 +1,10 @@
 //! rateway next to what people would write in its place, on real sockets: the same recorded events of the stand-in through
 //! each program, in turns.
 //!
-//!     rateway-peers compare [--rateway ../../target/release/rateway] [--rabbitmq URI] [--rounds 3] [--seconds 2]
-//!                           [--only check,full,fixed,half,rabbitmq,memory] [--programs floor,rateway,raw,typed]
-//!                           [--compression zlib,zstd] [--cache off,on] [--threads 1,2] [--shards 16]
-//!                           [--quick] [--write]
+//!     compare [--rateway ../../target/release/rateway] [--peers FOLDER] [--rabbitmq URI] [--rounds 3] [--seconds 2]
+//!             [--only check,full,fixed,half,rabbitmq,memory] [--programs floor,rateway,raw,typed]
+//!             [--compression zlib,zstd] [--cache off,on] [--threads 1,2] [--shards 16]
+//!             [--quick] [--write]
 //!
 //! `--quick` is one short round of everything. `--write` puts tables and plot where readers find them: README.md,
 //! benches/peers/README.md and docs/peers.svg. Both without the parts that were not run.
@@ -16,16 +16,15 @@ mod plot;
 mod process;
 mod programs;
 mod report;
-#[cfg(test)]
-mod stand_in;
+#[path = "../../../support/sink.rs"]
+mod sink;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use self::latency::{Arrivals, Percentiles, Sends};
-use self::process::wait_for;
-use self::programs::{Binaries, Compression, Load, Program, Running, Sim, Task, World};
-use crate::sink;
+use crate::latency::{Arrivals, Percentiles, Sends};
+use crate::process::wait_for;
+use crate::programs::{Binaries, Compression, Load, Program, Running, Sim, Task, World};
 
 /// Guilds of the stand-in, and members of each, except where memory is measured.
 const GUILDS: u32 = 32;
@@ -120,8 +119,15 @@ struct Findings {
     took: Duration,
 }
 
-pub fn main(arguments: impl Iterator<Item = String>) -> Result<(), String> {
-    let options = parse(arguments)?;
+fn main() {
+    if let Err(error) = run() {
+        eprintln!("compare: {error}");
+        std::process::exit(1);
+    }
+}
+
+fn run() -> Result<(), String> {
+    let options = parse(std::env::args().skip(1))?;
     let start = Instant::now();
     let mut findings = Findings::default();
     if options.runs("check") {
@@ -185,7 +191,8 @@ fn tasks(options: &Options, threads: &[usize]) -> Vec<Task> {
             for &program in &options.programs {
                 if Options::has(program, cache, false) {
                     let shards = options.shards;
-                    tasks.push(Task { program, compression, cache, threads, shards, rabbitmq: None });
+                    let (gives_back, rabbitmq) = (false, None);
+                    tasks.push(Task { program, compression, cache, threads, shards, gives_back, rabbitmq });
                 }
             }
         }
@@ -276,7 +283,7 @@ fn group(options: &Options, kind: Kind, rate: Option<u64>, tasks: Vec<Task>) -> 
 fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
     let program = std::env::current_exe().map_err(|error| format!("where am I: {error}"))?;
     let peers = program.parent().map(PathBuf::from).unwrap_or_default();
-    let rateway = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/release/rateway"));
+    let rateway = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../target/release/rateway"));
     let list = |text: &str| text.split(',').map(str::to_owned).collect::<Vec<_>>();
     let mut options = Options {
         binaries: Binaries { rateway, peers },
@@ -302,6 +309,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
                 let number = || value.parse::<f64>().map_err(|_| wrong());
                 match name.as_str() {
                     "--rateway" => options.binaries.rateway = value.into(),
+                    "--peers" => options.binaries.peers = value.into(),
                     "--rabbitmq" => options.rabbitmq = Some(value),
                     "--rounds" => options.rounds = number()? as usize,
                     "--seconds" => options.seconds = number()?,

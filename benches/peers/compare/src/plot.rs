@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::programs::{Compression, Program};
-use super::{Findings, Kind, Row};
+use crate::programs::{Compression, Program};
+use crate::{Findings, Kind, Row};
 
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 380.0;

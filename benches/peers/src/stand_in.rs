@@ -27,7 +27,8 @@ fn twilight_knows_every_event_of_the_stand_in() {
         texts.push(format!(r#"{{"t":"{name}","s":{},"op":0,"d":{d}}}"#, seq + 100));
     }
     let mut refused: BTreeMap<String, (u32, String)> = BTreeMap::new();
-    for text in &texts {
+    // One event is there because nobody knows it.
+    for text in texts.iter().filter(|text| !text.contains("\"GUILD_NOVELTY_UPDATE\"")) {
         if let Err(error) = Parser::Serde.parse(text.clone()) {
             let name = text.split('"').nth(3).unwrap_or_default().to_owned();
             refused.entry(name).or_insert((0, error)).0 += 1;
