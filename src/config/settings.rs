@@ -201,7 +201,7 @@ settings! {
     SHED_FROM_PERCENT = Setting::new("SHED_FROM_PERCENT", "shed_from_percent", Value("75"),
         "a whole number, 1 to 100 (percent of SPOOL_SIZE)",
         "From how full on. A quarter is then left for what matters.");
-    COALESCE_US = Setting::new("COALESCE_US", "coalesce_us", Value("300"),
+    COALESCE_US = Setting::new("COALESCE_US", "coalesce_us", Value("500"),
         "a whole number, 0 to 100000 (microseconds)",
         "How long an event may wait for others on a thread that is woken often, so that one wake-up and one write serve several. The system may add some 60 us. `0` is the least delay, at half as much CPU time again for an event that comes alone.");
     STOP_TIMEOUT_MS = Setting::new("STOP_TIMEOUT_MS", "stop_timeout_ms", Value("5000"),

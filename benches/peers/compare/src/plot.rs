@@ -101,7 +101,7 @@ fn cpu(out: &mut String, findings: &Findings) {
 /// On a logarithmic scale: a bar from p50 to p99, a line on to p99.9.
 fn latency(out: &mut String, findings: &Findings) {
     let left = 530.0;
-    title(out, left, "Latency at half load, us: p50 to p99, line to p99.9");
+    title(out, left, "Latency at half load, us: p50 to p99, to p99.9");
     let all = settings().map(|(compression, cache, _)| rows(findings, Kind::Half, compression, cache));
     let most = all.iter().flatten().filter_map(|row| Some(row.latency()?[2])).fold(100.0, f64::max);
     let (low, high) = (10f64.log10(), most.log10().ceil());

@@ -154,7 +154,8 @@ fn short(options: &Options, findings: &Findings) -> String {
     type Cell = fn(&Row) -> Option<String>;
     let cpu: Cell = |row| Some(format!("{:.2}", row.cpu_us()));
     let speed: Cell = |row| Some(grouped(row.events_per_s()));
-    let latency: Cell = |row| row.latency().map(|it| it.map(grouped).join(" / "));
+    let latency: Cell =
+        |row| Some(row.latency().map_or("falls behind".into(), |it| it.map(grouped).join(" / ")));
     let mut lines: Vec<(String, Kind, Compression, bool, usize, bool, Cell)> = Vec::new();
     for compression in [Compression::Zlib, Compression::Zstd] {
         for cache in [false, true] {
