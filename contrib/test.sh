@@ -35,7 +35,7 @@ contrib/check.py
 step "tests"
 cargo test --locked
 step "fuzzing, each target for a short time"
-FUZZ_SECONDS=4 FUZZ_SANITIZER=none contrib/fuzz.sh
+FUZZ_SECONDS=3 FUZZ_SANITIZER=none contrib/fuzz.sh
 step "the identify queue as a library"
 tree=$(cargo tree --locked -e normal --no-default-features --prefix none)
 if grep -E '^(mio|rustls|libz-ng-sys) ' <<<"$tree"; then
