@@ -17,7 +17,7 @@ case $what in
 miri)
     # Miri calls no C and maps no files: inflate and deflate, the mapped file and the limits of the system are ASan's to
     # look at. Here are the loads of the scanner and the pages of the arena, threads included.
-    rustup component add --toolchain nightly miri rust-src
+    cargo +nightly miri --version >/dev/null 2>&1 || rustup component add --toolchain nightly miri rust-src
     # For the seeds that the environment may name; the programs read nothing else.
     export MIRIFLAGS=-Zmiri-disable-isolation CARGO_TARGET_DIR=target/miri
     filters=("$@")
