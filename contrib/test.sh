@@ -5,7 +5,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-step() { echo "== $*" >&2; }
+# With the seconds since the start, so that it shows where they go.
+step() { echo "== $* (after $SECONDS s)" >&2; }
 
 step "what is needed"
 contrib/install.sh build worker clients clients-amqp workers browser yaml cpp

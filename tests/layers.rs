@@ -79,6 +79,17 @@ const SIM_MAY_SEE_OF_GATEWAY: &[&str] = &["opcode", "close", "intents"];
 /// Files that may read the clock.
 const CLOCKS: &[&str] = &["src/reactor/clock.rs", "src/sim/clock.rs", "src/queue/clock.rs"];
 
+/// Files that may have unsafe code, and what runs over them (`make miri`, `make asan`).
+const UNSAFE: &[(&str, &str)] = &[
+    ("src/base/deflate.rs", "asan: calls zlib-ng"),
+    ("src/cache/arena/block.rs", "miri: the heap; asan: the mapped file"),
+    ("src/cache/arena/pages.rs", "miri"),
+    ("src/cache/arena/region.rs", "miri"),
+    ("src/gateway/scan.rs", "miri: SSE2 and AVX2"),
+    ("src/reactor/open_files.rs", "asan: calls the system"),
+    ("src/stream/inflate.rs", "asan: calls zlib-ng"),
+];
+
 /// Lines of code a file may have, tests at its foot left out.
 const LINES_MAX: usize = 600;
 /// Longer ones, with the reason why splitting would read worse.
@@ -289,6 +300,16 @@ fn the_clock_is_read_in_its_place() {
         let in_tests = source.path.ends_with("/tests.rs") || source.path.contains("/tests/");
         assert!(in_tests || !code.contains("Instant::now"), "{} reads the clock", source.path);
     }
+}
+
+#[test]
+fn unsafe_code_is_in_few_files() {
+    let has =
+        |code: &str| code.split(|c: char| c != '_' && !c.is_alphanumeric()).any(|word| word == "unsafe");
+    let found: Vec<_> =
+        sources().into_iter().filter(|source| has(&source.code)).map(|source| source.path).collect();
+    let known: Vec<_> = UNSAFE.iter().map(|(path, _)| *path).collect();
+    assert_eq!(found, known, "each needs something that runs over it");
 }
 
 #[test]

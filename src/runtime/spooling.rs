@@ -1,6 +1,7 @@
 //! What a home does for the disks of its clusters' publishers.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use super::clusters::note_spooled;
 use super::home::{Home, Reactor};
@@ -33,6 +34,33 @@ pub(super) fn publisher(shared: &Shared, plan: &ClusterPlan, first_slot: usize) 
         first_slot: first_slot as u32,
         outbox_bytes_max: shared.outbox_bytes_max(),
     })
+}
+
+/// Events that were left, and of which clusters.
+#[derive(Default)]
+struct Left {
+    events: u64,
+    clusters: usize,
+    first: u32,
+}
+
+impl Left {
+    fn note(&mut self, cluster: u32, events: u64) {
+        if self.clusters == 0 {
+            self.first = cluster;
+        }
+        self.events += events;
+        self.clusters += 1;
+    }
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.clusters {
+            1 => write!(f, "{} events of cluster {}", self.events, self.first),
+            clusters => write!(f, "{} events of {clusters} clusters", self.events),
+        }
+    }
 }
 
 impl Home {
@@ -98,26 +126,30 @@ impl Home {
         if !at_last && !self.shards_are_stopped() {
             return;
         }
+        // A line for all clusters: there may be a hundred, of one broker.
+        let (mut kept, mut lost) = (Left::default(), Left::default());
         for cluster in &mut self.clusters {
             let link = cluster.wire();
             if cluster.publisher.is_settled() || (link.drains && !at_last) {
                 continue;
             }
             let (memory, before) = cluster.publisher.waiting();
-            let (shards, number) = (&mut self.shards, cluster.number);
+            let shards = &mut self.shards;
             let report = &mut |progress| note_spooled(shards, progress);
             if cluster.publisher.put_away(reactor.turn, link.frame_max, report) {
-                log::info!(
-                    cluster = number;
-                    "{} events that the broker did not confirm are on disk, for the next start", memory + before
-                );
+                kept.note(cluster.number, memory + before);
                 cluster.publisher.outbox.forget();
             } else if at_last {
-                log::error!(
-                    cluster = number;
-                    "stopped with {memory} events that the broker did not confirm; the next start asks Discord for them"
-                );
+                lost.note(cluster.number, memory);
             }
+        }
+        if kept.clusters > 0 {
+            log::info!("{kept} that the broker did not confirm are on disk, for the next start");
+        }
+        if lost.clusters > 0 {
+            log::error!(
+                "stopped with {lost} that the broker did not confirm; the next start asks Discord for them"
+            );
         }
     }
 
