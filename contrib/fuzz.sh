@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # `make fuzz`: each target for FUZZ_SECONDS, from its seeds and from what earlier runs found (fuzz/corpus, not committed).
 #   contrib/fuzz.sh [TARGET...]
-#   FUZZ_SECONDS=60           for each target
+#   FUZZ_SECONDS=60           for each target; 0 only builds
 #   FUZZ_SANITIZER=address    by cargo-fuzz and nightly; none, as `make test` does it, needs neither and builds faster
 # The first input that breaks something ends it; its path and its bytes in base64 are printed.
 set -euo pipefail
@@ -40,6 +40,7 @@ else
     done
 fi
 
+[ "$seconds" -gt 0 ] || exit 0
 for target in "${targets[@]}"; do
     mkdir -p "fuzz/corpus/$target" "fuzz/artifacts/$target"
     inputs=("fuzz/corpus/$target")

@@ -9,13 +9,19 @@ cd "$(dirname "$0")/.."
 step() { echo "== $* (after $SECONDS s)" >&2; }
 
 step "what is needed"
-contrib/install.sh build worker clients clients-amqp workers browser yaml cpp
+contrib/install.sh build worker clients clients-amqp workers browser yaml cpp counting static
+started=no building=
+stop() {
+    [ -z "$building" ] || kill "$building" 2>/dev/null || true
+    [ $started = no ] || contrib/rabbitmq.sh stop || true
+}
+trap stop EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 if [ -z "${RATEWAY_TEST_AMQP_URI:-}" ]; then
     contrib/install.sh broker certs
     export RATEWAY_RABBITMQ_DIR=$PWD/target/rabbitmq-test RATEWAY_RABBITMQ_PORT=${RATEWAY_RABBITMQ_PORT:-5782}
-    trap 'contrib/rabbitmq.sh stop || true' EXIT
-    trap 'exit 130' INT
-    trap 'exit 143' TERM
+    started=yes
     settings=$(contrib/rabbitmq.sh start)
     eval "$settings"
 fi
@@ -33,8 +39,25 @@ for name in sys.argv[1:]:
 PY
 node --check examples/node/worker.js
 contrib/check.py
+step "building the tests"
+cargo test --locked --no-run
 step "tests"
-cargo test --locked
+# Most of them wait for something: there are more at once than cores, and what the next steps need is built meanwhile.
+later() {
+    nice contrib/instructions.sh build
+    FUZZ_SECONDS=0 FUZZ_SANITIZER=none nice contrib/fuzz.sh
+    CARGO_TARGET_DIR=target/twilight nice cargo check --locked --manifest-path examples/twilight/Cargo.toml
+    nice contrib/static.sh
+}
+later >target/later.log 2>&1 &
+building=$!
+RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((3 * $(nproc)))} cargo test --locked
+step "what was built meanwhile"
+wait "$building" || {
+    cat target/later.log >&2
+    exit 1
+}
+building=
 step "how many instructions an event takes"
 contrib/instructions.sh
 step "fuzzing, each target for a short time"
@@ -45,13 +68,9 @@ if grep -E '^(mio|rustls|libz-ng-sys) ' <<<"$tree"; then
     echo "these belong to the program, and the library has them without its feature" >&2
     exit 1
 fi
-cargo build --locked --no-default-features
 cargo clippy --locked --no-default-features --lib -- -D warnings
 cargo test --locked --no-default-features --lib
 cargo test --locked --no-default-features --doc
-step "the example with twilight"
-CARGO_TARGET_DIR=target/twilight cargo build --locked --manifest-path examples/twilight/Cargo.toml
 step "the static binary"
-contrib/static.sh
 contrib/static-check.sh
 step "all is well"
