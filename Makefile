@@ -30,7 +30,7 @@ bench: ## the benches; ARGS=envelope picks one
 instructions: ## how many instructions an event takes, next to what is written down
 	@contrib/instructions.sh
 
-bench-peers: ## rateway next to twilight and lapin, a quarter of an hour; ARGS=--quick is short and writes nothing
+bench-peers: ## rateway next to twilight and lapin, some twenty minutes; ARGS=--quick is short and writes nothing
 	@contrib/bench-peers.sh $(ARGS)
 
 torture: ## kills and outages for a long time; ROUNDS=300 is some twenty minutes
