@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::queue::{NoOpQueue, wait};
-use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{LazyLock, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
@@ -211,7 +211,8 @@ fn a_waker_may_do_anything() {
             drop(taken);
         }
     }
-    let queue: &'static LocalQueue = Box::leak(Box::new(LocalQueue::with_options(quick())));
+    static QUEUE: LazyLock<LocalQueue> = LazyLock::new(|| LocalQueue::with_options(quick()));
+    let queue = &*QUEUE;
     assert!(poll_once(&mut queue.request([0, 3])).is_ready());
     let drops = Arc::new(Drops::default());
     let (mut first, mut other) = (queue.request([1, 3]), queue.request([2, 3]));
