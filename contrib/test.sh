@@ -52,6 +52,15 @@ later() {
 later >target/later.log 2>&1 &
 building=$!
 RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((3 * $(nproc)))} cargo test --locked
+step "the identify queue as a library"
+tree=$(cargo tree --locked -e normal --no-default-features --prefix none)
+if grep -E '^(mio|rustls|libz-ng-sys) ' <<<"$tree"; then
+    echo "these belong to the program, and the library has them without its feature" >&2
+    exit 1
+fi
+cargo clippy --locked --no-default-features --lib -- -D warnings
+cargo test --locked --no-default-features --lib
+cargo test --locked --no-default-features --doc
 step "what was built meanwhile"
 wait "$building" || {
     cat target/later.log >&2
@@ -62,15 +71,6 @@ step "how many instructions an event takes"
 contrib/instructions.sh
 step "fuzzing, each target for a short time"
 FUZZ_SECONDS=2 FUZZ_SANITIZER=none contrib/fuzz.sh
-step "the identify queue as a library"
-tree=$(cargo tree --locked -e normal --no-default-features --prefix none)
-if grep -E '^(mio|rustls|libz-ng-sys) ' <<<"$tree"; then
-    echo "these belong to the program, and the library has them without its feature" >&2
-    exit 1
-fi
-cargo clippy --locked --no-default-features --lib -- -D warnings
-cargo test --locked --no-default-features --lib
-cargo test --locked --no-default-features --doc
 step "the static binary"
 contrib/static-check.sh
 step "all is well"
