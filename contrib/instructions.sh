@@ -11,7 +11,7 @@ contrib/install.sh build counting
 file=benches/instructions.txt
 # A build of its own, without the long optimisation at link time: what matters is that it is the same each time.
 export CARGO_PROFILE_BENCH_LTO=off CARGO_PROFILE_BENCH_CODEGEN_UNITS=16 CARGO_TARGET_DIR=target/instructions
-program=$(cargo bench --locked --bench instructions --no-run --message-format json 2>/dev/null |
+program=$(cargo bench --locked --bench instructions --no-run --message-format json |
     sed -n 's/.*"executable":"\([^"]*instructions-[^"]*\)".*/\1/p' | tail -n 1)
 [ -x "$program" ] || {
     echo "instructions: cargo bench --bench instructions --no-run built nothing" >&2
