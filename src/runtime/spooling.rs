@@ -175,3 +175,17 @@ impl Home {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_stop_leaves_is_summed_up_over_clusters() {
+        let mut left = Left::default();
+        left.note(3, 10);
+        assert_eq!(left.to_string(), "10 events of cluster 3");
+        left.note(4, 5);
+        assert_eq!(left.to_string(), "15 events of 2 clusters");
+    }
+}
